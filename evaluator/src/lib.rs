@@ -1,0 +1,1 @@
+//! Monopass evaluator.

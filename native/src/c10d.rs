@@ -1,0 +1,1 @@
+//! libtorch's c10d: TCPStore, process groups, the DDP reducer.

@@ -1,0 +1,1 @@
+//! The experiment file, its stages and the command.
