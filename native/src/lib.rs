@@ -1,7 +1,10 @@
 //! The only crate with `unsafe` and C++: libtorch's c10d, fused kernels and optimiser steps, the process's memory.
+//!
+//! Every kernel has a tensor-op twin that is exact, runs on every device and kind, and serves as the tests' oracle.
+
 pub mod attention;
+pub mod c10d;
+pub mod memory;
 pub mod ops;
 pub mod optim;
 pub mod runtime;
-pub mod memory;
-pub mod c10d;

@@ -1,7 +1,84 @@
 //! Memory of this process and machine, in MiB.
-/// Largest resident set so far.
-pub fn peak_rss_mib() -> f64 { unimplemented!() }
-/// Resident set now.
-pub fn rss_mib() -> f64 { unimplemented!() }
-/// Memory the machine could still give.
-pub fn available_mib() -> f64 { unimplemented!() }
+
+use std::fs;
+
+const KIB_PER_MIB: f64 = 1024.0;
+const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
+
+/// Largest resident set so far (`VmHWM`). 0 where the kernel does not say.
+pub fn peak_rss_mib() -> f64 {
+    proc_field_mib("/proc/self/status", "VmHWM:").unwrap_or(0.0)
+}
+
+/// Resident set now (`VmRSS`). 0 where the kernel does not say.
+pub fn rss_mib() -> f64 {
+    proc_field_mib("/proc/self/status", "VmRSS:").unwrap_or(0.0)
+}
+
+/// Memory this process could still take: the machine's `MemAvailable`, or what its control group leaves if that is less.
+pub fn available_mib() -> f64 {
+    let machine = proc_field_mib("/proc/meminfo", "MemAvailable:").unwrap_or(0.0);
+    cgroup_left_mib().map_or(machine, |left| left.min(machine))
+}
+
+/// A `Name: 123 kB` line of a file under `/proc`.
+fn proc_field_mib(path: &str, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / KIB_PER_MIB)
+}
+
+/// Limit minus use of the control group, version 2 then 1; page cache that can be dropped counts as free.
+fn cgroup_left_mib() -> Option<f64> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own_v2 = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("/");
+    let v2 = format!("/sys/fs/cgroup{}", own_v2.trim_end_matches('/'));
+    [
+        (v2.as_str(), "memory.max", "memory.current", "inactive_file"),
+        (
+            "/sys/fs/cgroup",
+            "memory.max",
+            "memory.current",
+            "inactive_file",
+        ),
+        (
+            "/sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    ]
+    .iter()
+    .find_map(|(folder, limit, usage, cache)| {
+        let read = |file: &str| fs::read_to_string(format!("{folder}/{file}")).ok();
+        let limit: f64 = read(limit)?.trim().parse().ok()?;
+        let usage: f64 = read(usage)?.trim().parse().ok()?;
+        let cache = read("memory.stat")
+            .and_then(|stat| {
+                stat.lines()
+                    .find_map(|line| line.strip_prefix(&format!("{cache} "))?.parse::<f64>().ok())
+            })
+            .unwrap_or(0.0);
+        Some(((limit - usage + cache) / BYTES_PER_MIB).max(0.0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_plausible_and_peak_follows_use() {
+        let before = rss_mib();
+        let block = vec![1u8; 64 << 20];
+        let during = rss_mib();
+        assert!(block.iter().step_by(4096).all(|byte| *byte == 1));
+        assert!(during > before + 32.0, "{before} then {during}");
+        assert!(peak_rss_mib() >= during);
+        assert!(available_mib() > 0.0);
+    }
+}
