@@ -1,1 +1,3 @@
 //! The experiment file, its stages and the command.
+
+pub mod config;
