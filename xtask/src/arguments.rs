@@ -62,11 +62,7 @@ pub fn parse(words: &[String]) -> Result<Command, String> {
     let Some((command, rest)) = words.split_first() else {
         return Ok(Command::Help);
     };
-    if rest
-        .iter()
-        .take_while(|word| *word != "--")
-        .any(|word| word == "--help" || word == "-h")
-    {
+    if rest.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
         return Ok(Command::Help);
     }
     match command.as_str() {
@@ -78,10 +74,7 @@ pub fn parse(words: &[String]) -> Result<Command, String> {
         "check" => match rest {
             [] => Ok(Command::Check { tests: true }),
             [flag] if flag == "--no-tests" => Ok(Command::Check { tests: false }),
-            _ => Err(format!(
-                "`check` takes `--no-tests` or nothing, got `{}`",
-                rest.join(" ")
-            )),
+            _ => Err(format!("`check` takes `--no-tests` or nothing, got `{}`", rest.join(" "))),
         },
         other => Err(format!("unknown command `{other}`")),
     }
@@ -112,21 +105,14 @@ fn parse_test(words: &[String]) -> Result<Command, String> {
         [] => TestRunner::Cargo,
         [flag] if flag == "--nextest" => TestRunner::Nextest,
         _ => {
-            return Err(format!(
-                "`test` takes `--nextest`, then arguments after `--`, got `{}`",
-                flags.join(" ")
-            ));
+            return Err(format!("`test` takes `--nextest`, then arguments after `--`, got `{}`", flags.join(" ")));
         }
     };
     Ok(Command::Test { runner, rest })
 }
 
 fn no_more(command: &str, rest: &[String]) -> Result<(), String> {
-    if rest.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("`{command}` takes no arguments, got `{}`", rest.join(" ")))
-    }
+    if rest.is_empty() { Ok(()) } else { Err(format!("`{command}` takes no arguments, got `{}`", rest.join(" "))) }
 }
 
 #[cfg(test)]
@@ -143,12 +129,7 @@ mod tests {
         assert_eq!(parsed(""), Ok(Command::Help));
         assert_eq!(parsed("setup -h"), Ok(Command::Help));
         assert_eq!(parsed("setup"), Ok(Command::Setup { flavour: None }));
-        assert_eq!(
-            parsed("setup --cuda"),
-            Ok(Command::Setup {
-                flavour: Some(Flavour::Cuda)
-            })
-        );
+        assert_eq!(parsed("setup --cuda"), Ok(Command::Setup { flavour: Some(Flavour::Cuda) }));
         assert_eq!(parsed("quickstart"), Ok(Command::Quickstart));
         assert_eq!(parsed("check --no-tests"), Ok(Command::Check { tests: false }));
         assert_eq!(

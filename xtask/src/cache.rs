@@ -38,9 +38,7 @@ impl Cache {
         if !base.is_absolute() {
             bail!("`XDG_CACHE_HOME` is `{}`: it must be an absolute path", base.display());
         }
-        Ok(Self {
-            root: base.join("monopass"),
-        })
+        Ok(Self { root: base.join("monopass") })
     }
 
     /// Waits for any other set-up of this user to end, then keeps others out.
@@ -55,12 +53,8 @@ impl Cache {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                eprintln!(
-                    "another set-up is running (it holds `{}`): waiting for it",
-                    path.display()
-                );
-                file.lock()
-                    .with_context(|| format!("`{}` cannot be locked", path.display()))?;
+                eprintln!("another set-up is running (it holds `{}`): waiting for it", path.display());
+                file.lock().with_context(|| format!("`{}` cannot be locked", path.display()))?;
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("`{}` cannot be locked", path.display()));
@@ -75,9 +69,7 @@ impl Cache {
     /// When fewer than `needed_mib` are free. A system without `df` is not held up.
     pub fn require_free(&self, needed_mib: u64) -> Result<()> {
         let report = Command::new("df").args(["-P", "-m"]).arg(&self.root).output();
-        let free = report
-            .ok()
-            .and_then(|output| free_mib(&String::from_utf8_lossy(&output.stdout)));
+        let free = report.ok().and_then(|output| free_mib(&String::from_utf8_lossy(&output.stdout)));
         match free {
             Some(free) if free < needed_mib => bail!(
                 "{free} MiB are free where `{}` lies, {needed_mib} MiB are needed: make room, or set `XDG_CACHE_HOME` \
@@ -102,11 +94,7 @@ pub fn remove(path: &Path) -> Result<()> {
     let Ok(kind) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    let removed = if kind.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
+    let removed = if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     removed.with_context(|| format!("`{}` cannot be removed", path.display()))
 }
 
@@ -174,9 +162,7 @@ mod tests {
     #[test]
     fn a_second_set_up_waits_for_the_first() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache {
-            root: folder.path().to_path_buf(),
-        };
+        let cache = Cache { root: folder.path().to_path_buf() };
         let held = cache.lock().unwrap();
         let other = cache.clone();
         let waiting = std::thread::spawn(move || other.lock().map(drop));

@@ -55,15 +55,7 @@ fn format(repository: &Repository) -> Result<()> {
 }
 
 fn clippy(repository: &Repository) -> Result<()> {
-    let arguments = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     repository::run(&mut repository.cargo(&arguments))
 }
 

@@ -36,11 +36,7 @@ pub fn check(repository: &Repository) -> Result<()> {
     for path in house_rules::files(&repository.root)? {
         if path.extension().is_some_and(|extension| extension == "md") {
             let text = fs::read_to_string(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-            let shown = path
-                .strip_prefix(&repository.root)
-                .unwrap_or(&path)
-                .display()
-                .to_string();
+            let shown = path.strip_prefix(&repository.root).unwrap_or(&path).display().to_string();
             for (line, problem) in page_problems(&repository.root, &path, &text) {
                 problems.push(format!("{shown}:{line}: {problem}"));
             }
@@ -83,10 +79,7 @@ fn page_problems(root: &Path, page: &Path, text: &str) -> Vec<(usize, String)> {
 
 /// The local targets of `[text](target)` links.
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    let targets = line
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
     targets.filter(|target| !target.contains("://") && !target.starts_with('#') && !target.starts_with("mailto:"))
 }
 
@@ -104,9 +97,7 @@ fn exists(folder: &Path, target: &str) -> bool {
 /// The first word after each `cargo xtask`, when it is a plain word.
 fn xtask_commands(line: &str) -> impl Iterator<Item = &str> {
     line.split("cargo xtask ").skip(1).filter_map(|rest| {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_lowercase() || c == '-'))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c == '-')).unwrap_or(rest.len());
         Some(rest[..end].trim_end_matches('-')).filter(|word| !word.is_empty())
     })
 }

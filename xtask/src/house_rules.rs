@@ -12,19 +12,10 @@ use crate::repository::Repository;
 /// A file named so says nothing about what is in it.
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "common", "helper", "helpers", "misc", "types"];
 /// Left-overs of work in progress.
-const UNFINISHED: [&str; 3] = [
-    concat!("todo", "!("),
-    concat!("unimplemented", "!("),
-    concat!("dbg", "!("),
-];
+const UNFINISHED: [&str; 3] = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("dbg", "!(")];
 /// Where only somebody's own machine has files.
-const MACHINE_FOLDERS: [&str; 5] = [
-    concat!("/ho", "me/"),
-    concat!("/ro", "ot/"),
-    concat!("/Us", "ers/"),
-    concat!("/wo", "rk/"),
-    concat!("/mn", "t/"),
-];
+const MACHINE_FOLDERS: [&str; 5] =
+    [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/"), concat!("/wo", "rk/"), concat!("/mn", "t/")];
 
 /// Checks every file of the working tree that could be committed.
 ///
@@ -55,9 +46,7 @@ pub fn files(root: &Path) -> Result<Vec<PathBuf>> {
         for entry in entries {
             let entry = entry.with_context(|| format!("`{}` cannot be read", folder.display()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let kind = entry
-                .file_type()
-                .with_context(|| format!("`{}`", entry.path().display()))?;
+            let kind = entry.file_type().with_context(|| format!("`{}`", entry.path().display()))?;
             let at_top = folder == root;
             let built = at_top && (name.starts_with("target") || name == "runs" || name == "models");
             let hidden = name.starts_with('.') && !(at_top && (name == ".ci" || name == ".cargo"));
@@ -81,20 +70,18 @@ fn is_text(path: &Path) -> bool {
 
 fn name_problem(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_string_lossy();
-    let code = path
-        .extension()
-        .is_some_and(|extension| ["rs", "py", "cpp", "h"].iter().any(|ours| extension == *ours));
+    let code = path.extension().is_some_and(|extension| ["rs", "py", "cpp", "h"].iter().any(|ours| extension == *ours));
     let folder = path.parent()?.file_name().unwrap_or_default().to_string_lossy();
     let empty = |name: &str| EMPTY_NAMES.contains(&name);
     // `tests/common/mod.rs` is Rust's own way to share code between test programs.
     let shared_test_code = path.parent().is_some_and(|parent| parent.ends_with("tests/common"));
-    if code && (empty(&stem) || (empty(&folder) && !shared_test_code)) {
+    // `native/cpp/gloo` stands for another project's headers and keeps their paths.
+    let foreign = path.starts_with("native/cpp/gloo");
+    if code && !foreign && (empty(&stem) || (empty(&folder) && !shared_test_code)) {
         return Some(format!("{}: name the file for what is in it", path.display()));
     }
     let native = path.starts_with("native");
-    let cpp = path
-        .extension()
-        .is_some_and(|extension| ["cpp", "cc", "cu", "h", "hpp"].iter().any(|c| extension == *c));
+    let cpp = path.extension().is_some_and(|extension| ["cpp", "cc", "cu", "h", "hpp"].iter().any(|c| extension == *c));
     (cpp && !native).then(|| format!("{}: C++ belongs to `native`", path.display()))
 }
 
@@ -119,9 +106,7 @@ fn text_problems(path: &Path, text: &str) -> Vec<String> {
 /// Whether a line of code opens something unsafe; the word in a comment or a lint's name is no breach.
 fn has_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
-    ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"]
-        .iter()
-        .any(|form| code.contains(form))
+    ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"].iter().any(|form| code.contains(form))
 }
 
 /// Whether `folder` begins a path in `line`: not when it stands inside one, as in `docs/home/`.
@@ -160,12 +145,7 @@ mod tests {
         for wrong in ["data/src/utils.rs", "model/src/common/rope.rs", "data/src/a.cpp"] {
             assert!(name_problem(Path::new(wrong)).is_some(), "{wrong}");
         }
-        for fine in [
-            "native/cpp/c10d.cpp",
-            "model/src/rope.rs",
-            "pipeline/tests/common/mod.rs",
-            "docs/types.md",
-        ] {
+        for fine in ["native/cpp/c10d.cpp", "model/src/rope.rs", "pipeline/tests/common/mod.rs", "docs/types.md"] {
             assert_eq!(name_problem(Path::new(fine)), None, "{fine}");
         }
     }

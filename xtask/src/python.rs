@@ -63,10 +63,7 @@ impl Python {
         };
         let shown = python.program.display();
         if !answers(&["-c", "import sys, zipfile, zlib; sys.exit(sys.version_info < (3, 7))"]) {
-            bail!(
-                "`{shown}` (3.7 or newer) is needed to unpack wheels: {}",
-                host_tools::install_hint("python3")
-            );
+            bail!("`{shown}` (3.7 or newer) is needed to unpack wheels: {}", host_tools::install_hint("python3"));
         }
         if !answers(&["-m", "pip", "--version"]) {
             bail!(
@@ -106,9 +103,7 @@ impl Python {
             .args(requirements)
             // pip moves a finished download from here to `folder`: on one file system that is a rename.
             .env("TMPDIR", &temporary);
-        let status = command
-            .status()
-            .with_context(|| format!("`{}` cannot be started", self.program.display()))?;
+        let status = command.status().with_context(|| format!("`{}` cannot be started", self.program.display()))?;
         cache::remove(&temporary)?;
         if !status.success() {
             bail!(
@@ -148,9 +143,7 @@ impl Python {
     fn read_wheel(&self, verb: &[&str], wheel: &Path, rest: &[&str]) -> Result<Wheel<String>> {
         let mut command = self.command(&["-c", UNPACK]);
         command.args(verb).arg(wheel).args(rest).stderr(Stdio::inherit());
-        let output = command
-            .output()
-            .with_context(|| format!("`{}` cannot be started", self.program.display()))?;
+        let output = command.output().with_context(|| format!("`{}` cannot be started", self.program.display()))?;
         if output.status.code() == Some(DAMAGED) {
             cache::remove(wheel)?;
             return Ok(Wheel::Damaged);
@@ -171,9 +164,7 @@ pub fn wheels(folder: &Path, name: Option<&str>) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("`{}` cannot be read", folder.display()))?;
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry
-            .with_context(|| format!("`{}` cannot be read", folder.display()))?
-            .path();
+        let path = entry.with_context(|| format!("`{}` cannot be read", folder.display()))?.path();
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         // A wheel's name is DISTRIBUTION-VERSION-TAGS.whl, with no other hyphen in the distribution.
         let distribution = file.split('-').next().unwrap_or_default();

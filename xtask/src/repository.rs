@@ -28,9 +28,7 @@ impl Repository {
         for folder in start.ancestors() {
             let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
             if manifest.lines().any(|line| line.trim() == "[workspace]") {
-                return Ok(Self {
-                    root: folder.to_path_buf(),
-                });
+                return Ok(Self { root: folder.to_path_buf() });
             }
         }
         bail!("no workspace `Cargo.toml` in or above `{}`", start.display())
@@ -71,10 +69,7 @@ impl Repository {
             .stdin(Stdio::null())
             // The caller's own: cargo sets it for us and a nested cargo must find its own crate's.
             .env_remove("CARGO_MANIFEST_DIR")
-            .env(
-                "LD_LIBRARY_PATH",
-                loader_path(&lib, env::var_os("LD_LIBRARY_PATH").as_deref()),
-            );
+            .env("LD_LIBRARY_PATH", loader_path(&lib, env::var_os("LD_LIBRARY_PATH").as_deref()));
     }
 }
 
@@ -95,9 +90,7 @@ fn loader_path(lib: &Path, before: Option<&std::ffi::OsStr>) -> std::ffi::OsStri
 /// Names the command when it cannot start or does not succeed.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
-    let status = command
-        .status()
-        .with_context(|| format!("`{shown}` cannot be started"))?;
+    let status = command.status().with_context(|| format!("`{shown}` cannot be started"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }
@@ -108,11 +101,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(command.get_program());
-    std::iter::once(name)
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once(name).chain(command.get_args()).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -123,10 +112,7 @@ mod tests {
     fn the_loader_path_starts_with_ours_and_holds_it_once() {
         let lib = Path::new("/repo/.libtorch/lib");
         assert_eq!(loader_path(lib, None), "/repo/.libtorch/lib");
-        assert_eq!(
-            loader_path(lib, Some("/opt/cuda:/repo/.libtorch/lib:".as_ref())),
-            "/repo/.libtorch/lib:/opt/cuda"
-        );
+        assert_eq!(loader_path(lib, Some("/opt/cuda:/repo/.libtorch/lib:".as_ref())), "/repo/.libtorch/lib:/opt/cuda");
     }
 
     #[test]

@@ -32,11 +32,7 @@ impl Machine {
         let fake = FAKE_PYTHON.replace("HERE", &folder.path().to_string_lossy());
         let fake = fake.replace("python3-real", &real_python().to_string_lossy());
         program(&at("bin/python3"), &fake);
-        let made = Command::new(real_python())
-            .args(["-c", MAKE_WHEELS])
-            .arg(at("wheels"))
-            .status()
-            .unwrap();
+        let made = Command::new(real_python()).args(["-c", MAKE_WHEELS]).arg(at("wheels")).status().unwrap();
         assert!(made.success());
         Self { folder }
     }
@@ -75,9 +71,7 @@ impl Machine {
 
 fn real_python() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
-    let found = std::env::split_paths(&path)
-        .map(|folder| folder.join("python3"))
-        .find(|file| file.is_file());
+    let found = std::env::split_paths(&path).map(|folder| folder.join("python3")).find(|file| file.is_file());
     found.expect("the tests need python3, as set-up does")
 }
 
@@ -87,22 +81,15 @@ fn program(path: &Path, text: &str) {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
 fn succeeded(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
 
@@ -123,20 +110,10 @@ fn the_cpu_set_is_what_libtorch_cpu_needs_and_a_second_run_downloads_nothing() {
         "libtorch_cpu.so",
     ];
     assert_eq!(names(&folder.join("lib")), libraries);
-    assert_eq!(
-        fs::read_link(folder.join("lib/libtorch.so")).unwrap(),
-        Path::new("libtorch_cpu.so")
-    );
+    assert_eq!(fs::read_link(folder.join("lib/libtorch.so")).unwrap(), Path::new("libtorch_cpu.so"));
     assert!(folder.join("include/ATen/ATen.h").is_file() && folder.join("include/torch/headeronly").is_dir());
-    assert_eq!(
-        fs::read_to_string(folder.join("build-version")).unwrap(),
-        "2.11.0+cpu\n"
-    );
-    assert_eq!(
-        names(&machine.at("cache/monopass")),
-        ["libtorch-2.11.0-cpu", "setup.lock"],
-        "no left-overs"
-    );
+    assert_eq!(fs::read_to_string(folder.join("build-version")).unwrap(), "2.11.0+cpu\n");
+    assert_eq!(names(&machine.at("cache/monopass")), ["libtorch-2.11.0-cpu", "setup.lock"], "no left-overs");
 
     let calls = machine.log("pip.log").len();
     for arguments in [&["--cpu"][..], &[]] {
@@ -150,13 +127,7 @@ fn the_cuda_set_lies_in_one_folder() {
     let machine = Machine::new();
     succeeded(&machine.setup(&["--cuda"]));
     let lib = names(&machine.libtorch("cuda").join("lib"));
-    for library in [
-        "libtorch_cuda.so",
-        "libcublas.so.13",
-        "libcudnn.so.9",
-        "libnccl.so.2",
-        "libcudart.so.13",
-    ] {
+    for library in ["libtorch_cuda.so", "libcublas.so.13", "libcudnn.so.9", "libnccl.so.2", "libcudart.so.13"] {
         assert!(lib.contains(&library.to_owned()), "{library} in {lib:?}");
     }
     assert!(!machine.libtorch("cuda").join("lib/libtorch.so").is_symlink());
@@ -176,15 +147,8 @@ fn a_download_that_broke_off_goes_on_and_leaves_nothing() {
     assert!(!machine.libtorch("cpu").exists() && !machine.at("repository/.libtorch").is_symlink());
 
     succeeded(&machine.setup(&["--cpu"]));
-    assert_eq!(
-        names(&machine.at("cache/monopass")),
-        ["libtorch-2.11.0-cpu", "setup.lock"]
-    );
-    let torch = machine
-        .log("fetched.log")
-        .iter()
-        .filter(|name| name.starts_with("torch-"))
-        .count();
+    assert_eq!(names(&machine.at("cache/monopass")), ["libtorch-2.11.0-cpu", "setup.lock"]);
+    let torch = machine.log("fetched.log").iter().filter(|name| name.starts_with("torch-")).count();
     assert_eq!(torch, 1, "the finished wheel is not fetched again");
 }
 
@@ -193,11 +157,7 @@ fn a_damaged_wheel_is_fetched_once_more() {
     let machine = Machine::new();
     fs::write(machine.at("damage"), "").unwrap();
     succeeded(&machine.setup(&["--cpu"]));
-    let torch = machine
-        .log("fetched.log")
-        .iter()
-        .filter(|name| name.starts_with("torch-"))
-        .count();
+    let torch = machine.log("fetched.log").iter().filter(|name| name.starts_with("torch-")).count();
     assert_eq!(torch, 2);
 }
 
@@ -213,9 +173,7 @@ fn a_library_lost_from_the_cache_is_brought_back() {
 #[test]
 fn two_set_ups_at_once_download_once() {
     let machine = Machine::new();
-    let mut children: Vec<_> = (0..2)
-        .map(|_| machine.command(&["setup", "--cpu"]).spawn().unwrap())
-        .collect();
+    let mut children: Vec<_> = (0..2).map(|_| machine.command(&["setup", "--cpu"]).spawn().unwrap()).collect();
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }
@@ -229,11 +187,7 @@ fn a_libtorch_of_the_users_is_linked_and_checked() {
     let theirs = machine.at("theirs");
     fs::rename(machine.libtorch("cpu"), &theirs).unwrap();
     let setup = |arguments: &[&str]| {
-        machine
-            .command(&[&["setup"], arguments].concat())
-            .env("LIBTORCH", &theirs)
-            .output()
-            .unwrap()
+        machine.command(&[&["setup"], arguments].concat()).env("LIBTORCH", &theirs).output().unwrap()
     };
 
     let output = setup(&[]);
@@ -242,10 +196,7 @@ fn a_libtorch_of_the_users_is_linked_and_checked() {
     let header = "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 11\n#define TORCH_VERSION_PATCH 0\n";
     fs::write(theirs.join("include/torch/headeronly/version.h"), header).unwrap();
     succeeded(&setup(&[]));
-    assert_eq!(
-        fs::read_link(machine.at("repository/.libtorch")).unwrap(),
-        theirs.canonicalize().unwrap()
-    );
+    assert_eq!(fs::read_link(machine.at("repository/.libtorch")).unwrap(), theirs.canonicalize().unwrap());
 
     let output = setup(&["--cpu"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("unset it to use `--cpu`"));
@@ -257,32 +208,15 @@ fn missing_tools_are_named_with_advice() {
     program(&machine.at("bin/python3"), "#!/bin/sh\n[ \"$1\" = -c ]\n");
     let output = machine.setup(&["--cpu"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        message.contains("has no pip") && message.contains("ensurepip"),
-        "{message}"
-    );
+    assert!(message.contains("has no pip") && message.contains("ensurepip"), "{message}");
 
-    let output = machine
-        .command(&["setup", "--cpu"])
-        .env("PYTHON", "/nowhere/python3")
-        .output()
-        .unwrap();
+    let output = machine.command(&["setup", "--cpu"]).env("PYTHON", "/nowhere/python3").output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        message.contains("`/nowhere/python3` (3.7 or newer) is needed"),
-        "{message}"
-    );
+    assert!(message.contains("`/nowhere/python3` (3.7 or newer) is needed"), "{message}");
 
-    let output = machine
-        .command(&["setup", "--cpu"])
-        .env("CXX", "/nowhere/c++")
-        .output()
-        .unwrap();
+    let output = machine.command(&["setup", "--cpu"]).env("CXX", "/nowhere/c++").output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        message.contains("C++ compiler `/nowhere/c++` does not run"),
-        "{message}"
-    );
+    assert!(message.contains("C++ compiler `/nowhere/c++` does not run"), "{message}");
 }
 
 #[test]

@@ -29,11 +29,8 @@ pub fn of_user(link: &Path) -> Result<Option<PathBuf>> {
 /// Where `.libtorch` points, when a usable libtorch is there.
 pub fn linked(link: &Path) -> Option<PathBuf> {
     let folder = fs::read_link(link).ok()?;
-    let whole = if folder.join(install::MANIFEST).exists() {
-        install::is_whole(&folder)
-    } else {
-        check(&folder).is_ok()
-    };
+    let whole =
+        if folder.join(install::MANIFEST).exists() { install::is_whole(&folder) } else { check(&folder).is_ok() };
     whole.then_some(folder)
 }
 
@@ -42,12 +39,7 @@ pub fn linked(link: &Path) -> Option<PathBuf> {
 /// # Errors
 /// Names what is missing, or both versions.
 pub fn check(folder: &Path) -> Result<()> {
-    for needed in [
-        "lib/libtorch_cpu.so",
-        "lib/libtorch.so",
-        "lib/libc10.so",
-        "include/torch/csrc/api/include/torch",
-    ] {
+    for needed in ["lib/libtorch_cpu.so", "lib/libtorch.so", "lib/libc10.so", "include/torch/csrc/api/include/torch"] {
         if !folder.join(needed).exists() {
             bail!("`{}` has no `{needed}`", folder.display());
         }
@@ -64,16 +56,11 @@ pub fn check(folder: &Path) -> Result<()> {
 
 /// The version by the headers, which the libtorch archives and the wheel both have.
 fn version(folder: &Path) -> Result<String> {
-    let places = [
-        "include/torch/headeronly/version.h",
-        "include/torch/csrc/api/include/torch/version.h",
-    ];
+    let places = ["include/torch/headeronly/version.h", "include/torch/csrc/api/include/torch/version.h"];
     for place in places {
         let text = fs::read_to_string(folder.join(place)).unwrap_or_default();
         let part = |name: &str| {
-            let value = text
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("#define TORCH_VERSION_{name} ")));
+            let value = text.lines().find_map(|line| line.strip_prefix(&format!("#define TORCH_VERSION_{name} ")));
             value.map(|value| value.trim().to_owned())
         };
         if let (Some(major), Some(minor), Some(patch)) = (part("MAJOR"), part("MINOR"), part("PATCH")) {

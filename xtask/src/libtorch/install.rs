@@ -61,10 +61,7 @@ pub fn install(python: &Python, flavour: Flavour, folder: &Path) -> Result<()> {
     cache::remove(&downloads.join("tmp"))?;
     fs::create_dir_all(&tree).with_context(|| format!("`{}` cannot be made", tree.display()))?;
 
-    println!(
-        "downloading libtorch {VERSION} ({}) as the `torch` wheel",
-        flavour.name()
-    );
+    println!("downloading libtorch {VERSION} ({}) as the `torch` wheel", flavour.name());
     let needs_cuda = unpack_torch(python, flavour, &downloads, &tree)?;
     match (flavour, needs_cuda.as_slice()) {
         // A wheel built for the CPU alone, from an index that has them.
@@ -100,11 +97,7 @@ fn unpack_torch(python: &Python, flavour: Flavour, downloads: &Path, tree: &Path
         python.download(&[&format!("torch=={VERSION}")], false, downloads)?;
         let found = wheels(downloads, Some("torch"))?;
         let [wheel] = found.as_slice() else {
-            bail!(
-                "`{}` holds {} torch wheels, one is expected: remove the folder",
-                downloads.display(),
-                found.len()
-            );
+            bail!("`{}` holds {} torch wheels, one is expected: remove the folder", downloads.display(), found.len());
         };
         let Wheel::Whole(needed) = python.cuda_requirements(wheel)? else {
             return Ok(Wheel::Damaged);
@@ -128,9 +121,7 @@ fn unpack_cuda(python: &Python, needed: &[&str], all: bool, downloads: &Path, tr
     twice(|| {
         python.download(needed, all, downloads)?;
         for wheel in wheels(downloads, None)? {
-            let ours = wheel
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("nvidia_"));
+            let ours = wheel.file_name().is_some_and(|name| name.to_string_lossy().starts_with("nvidia_"));
             if ours && matches!(python.unpack(&wheel, tree, &rules)?, Wheel::Damaged) {
                 return Ok(Wheel::Damaged);
             }
@@ -164,9 +155,7 @@ fn finish(flavour: Flavour, cuda_wheel: bool, tree: &Path) -> Result<()> {
     let mut manifest = Vec::new();
     for entry in fs::read_dir(&lib).with_context(|| format!("`{}` cannot be read", lib.display()))? {
         let entry = entry.with_context(|| format!("`{}` cannot be read", lib.display()))?;
-        let size = fs::metadata(entry.path())
-            .with_context(|| format!("`{}`", entry.path().display()))?
-            .len();
+        let size = fs::metadata(entry.path()).with_context(|| format!("`{}`", entry.path().display()))?.len();
         manifest.push(format!("{size} lib/{}\n", entry.file_name().to_string_lossy()));
     }
     manifest.sort();

@@ -61,11 +61,7 @@ pub fn set_up(repository: &Repository, asked: Option<Flavour>) -> Result<PathBuf
     let link = repository.libtorch_link();
     let folder = if let Some(folder) = existing::of_user(&link)? {
         if let Some(flavour) = asked {
-            bail!(
-                "`LIBTORCH` is `{}`: unset it to use `--{}`",
-                folder.display(),
-                flavour.name()
-            );
+            bail!("`LIBTORCH` is `{}`: unset it to use `--{}`", folder.display(), flavour.name());
         }
         existing::check(&folder).context("`LIBTORCH` is not usable (unset it to have one downloaded)")?;
         println!("libtorch: {} (from `LIBTORCH`)", folder.display());
@@ -77,13 +73,7 @@ pub fn set_up(repository: &Repository, asked: Option<Flavour>) -> Result<PathBuf
         }
         folder
     } else {
-        let flavour = asked.unwrap_or_else(|| {
-            if host_tools::has_gpu() {
-                Flavour::Cuda
-            } else {
-                Flavour::Cpu
-            }
-        });
+        let flavour = asked.unwrap_or_else(|| if host_tools::has_gpu() { Flavour::Cuda } else { Flavour::Cpu });
         from_cache(flavour)?
     };
     relink(repository, &link, &folder)?;
@@ -120,15 +110,7 @@ fn relink(repository: &Repository, link: &Path, folder: &Path) -> Result<()> {
     if before.is_some_and(|before| before != folder) && built {
         // torch-sys looks for libtorch_cuda.so when it is built, and its build script does not watch the folder.
         for profile in ["dev", "release"] {
-            let arguments = [
-                "clean",
-                "--quiet",
-                "--package",
-                "torch-sys",
-                "--package",
-                "monopass-native",
-                "--profile",
-            ];
+            let arguments = ["clean", "--quiet", "--package", "torch-sys", "--package", "monopass-native", "--profile"];
             let mut clean = repository.cargo(&arguments);
             repository::run(clean.arg(profile))?;
         }
