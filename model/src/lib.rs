@@ -1,15 +1,41 @@
 //! Decoder-only language models: layers, weights in and out, adapters, tokenizers.
+//!
+//! One [`CausalLm`] runs Llama, Mistral, Qwen2, Qwen3 and SmolLM2 from a Hugging Face folder, driven by its
+//! `config.json`. This crate opens no network connection: [`folder::resolve`] finds what is on disk.
+
+pub mod adapter_config;
+pub mod atomic_write;
+pub mod attention;
 pub mod attention_pattern;
 pub mod causal_lm;
+pub mod chat_template;
 pub mod config;
 pub mod error;
-pub mod kv_cache;
-pub mod lora;
-pub mod tokenizer;
+pub mod estimate;
+pub mod folder;
 pub mod gguf;
+pub mod gradient_checkpointing;
+pub mod kv_cache;
+pub mod layer;
+pub mod linear;
+pub mod lora;
+pub mod mlp;
+mod named_weights;
+mod peft;
+mod random_weights;
+pub mod rms_norm;
+pub mod rope;
+pub mod safetensors_file;
+mod save;
+mod special_tokens;
+pub mod tokenizer;
+mod weights;
+
 pub use attention_pattern::AttentionPattern;
-pub use causal_lm::{CausalLm, LoadOptions};
-pub use config::ModelConfig;
+pub use causal_lm::{CausalLm, LoadOptions, NamedParameter, SaveOptions};
+pub use config::{Architecture, ModelConfig};
 pub use error::ModelError;
+pub use gradient_checkpointing::{CheckpointTape, TrainingPass};
 pub use kv_cache::KvCache;
+pub use lora::LoraConfig;
 pub use tokenizer::{ChatMessage, Tokenizer};

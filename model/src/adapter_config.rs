@@ -1,0 +1,152 @@
+//! `adapter_config.json` of a PEFT adapter folder.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::ModelError;
+use crate::error::{parse_json, read};
+use crate::lora::{AppliedLora, LoraConfig, PROJECTIONS};
+
+/// The fields of PEFT's `LoraConfig` that change what is computed.
+#[derive(Debug, Deserialize)]
+struct RawAdapterConfig {
+    peft_type: String,
+    r: i64,
+    lora_alpha: f64,
+    lora_dropout: Option<f64>,
+    target_modules: Value,
+    base_model_name_or_path: Option<String>,
+    use_rslora: Option<bool>,
+    use_dora: Option<bool>,
+    fan_in_fan_out: Option<bool>,
+    bias: Option<String>,
+    modules_to_save: Option<Value>,
+    rank_pattern: Option<Value>,
+    alpha_pattern: Option<Value>,
+    layers_to_transform: Option<Value>,
+    trainable_token_indices: Option<Value>,
+    lora_bias: Option<bool>,
+}
+
+/// A resolved `adapter_config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterConfig {
+    /// Hub name or path of the model it was trained on.
+    pub base_model_name_or_path: Option<String>,
+    pub(crate) lora: AppliedLora,
+}
+
+impl AdapterConfig {
+    /// Reads and checks `adapter_config.json` of a folder.
+    pub fn load(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("adapter_config.json");
+        let raw: RawAdapterConfig = parse_json(&path, &read(&path)?)?;
+        raw.resolve()
+    }
+
+    /// Settings of the adapters.
+    pub fn lora(&self) -> &LoraConfig {
+        &self.lora.config
+    }
+
+    /// The file's content for adapters trained on `base`.
+    pub(crate) fn to_json(lora: &AppliedLora, base: &str) -> Value {
+        json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "r": lora.config.r,
+            "lora_alpha": number(lora.config.lora_alpha),
+            "lora_dropout": lora.config.lora_dropout,
+            "target_modules": lora.config.target_modules,
+            "use_rslora": lora.use_rslora,
+            "use_dora": false,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "modules_to_save": null,
+            "rank_pattern": {},
+            "alpha_pattern": {},
+        })
+    }
+}
+
+/// PEFT writes whole alphas as integers.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
+}
+
+impl RawAdapterConfig {
+    fn resolve(self) -> Result<AdapterConfig, ModelError> {
+        let refuse = |key: &str, got: String, wanted: &str| {
+            Err(ModelError::Adapter { key: key.into(), got, wanted: wanted.into() })
+        };
+        if self.peft_type != "LORA" {
+            return refuse("peft_type", self.peft_type, "only LORA is supported");
+        }
+        let bias = self.bias.unwrap_or_else(|| "none".into());
+        if bias != "none" {
+            return refuse("bias", bias, "only `none` is supported");
+        }
+        let flags =
+            [("use_dora", self.use_dora), ("fan_in_fan_out", self.fan_in_fan_out), ("lora_bias", self.lora_bias)];
+        for (key, value) in flags {
+            if value == Some(true) {
+                return refuse(key, "true".into(), "only false is supported");
+            }
+        }
+        for (key, value) in [
+            ("modules_to_save", self.modules_to_save),
+            ("rank_pattern", self.rank_pattern),
+            ("alpha_pattern", self.alpha_pattern),
+            ("layers_to_transform", self.layers_to_transform),
+            ("trainable_token_indices", self.trainable_token_indices),
+        ] {
+            if let Some(value) = value.filter(|value| !is_empty(value)) {
+                return refuse(key, value.to_string(), "not supported; merge the adapter with PEFT first");
+            }
+        }
+        let config = LoraConfig {
+            r: self.r,
+            lora_alpha: self.lora_alpha,
+            lora_dropout: self.lora_dropout.unwrap_or(0.0),
+            target_modules: target_modules(&self.target_modules)?,
+        };
+        let lora = AppliedLora { config, use_rslora: self.use_rslora.unwrap_or(false) };
+        Ok(AdapterConfig { base_model_name_or_path: self.base_model_name_or_path, lora })
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        _ => false,
+    }
+}
+
+/// Projections in the model's order. PEFT stores a list of name endings, or `all-linear`.
+fn target_modules(value: &Value) -> Result<Vec<String>, ModelError> {
+    let unsupported = |got: String| ModelError::Adapter {
+        key: "target_modules".into(),
+        got,
+        wanted: format!("supported: {}", PROJECTIONS.join(", ")),
+    };
+    let names: Vec<&str> = match value {
+        Value::String(all) if all == "all-linear" => PROJECTIONS.to_vec(),
+        Value::Array(values) => values
+            .iter()
+            .map(|value| value.as_str().ok_or_else(|| unsupported(value.to_string())))
+            .map(|name| name.map(|name| name.rsplit('.').next().unwrap_or(name)))
+            .collect::<Result<_, _>>()?,
+        other => return Err(unsupported(other.to_string())),
+    };
+    if let Some(name) = names.iter().find(|name| !PROJECTIONS.contains(name)) {
+        return Err(unsupported((*name).to_owned()));
+    }
+    Ok(PROJECTIONS.into_iter().filter(|name| names.contains(name)).map(str::to_owned).collect())
+}

@@ -1,0 +1,107 @@
+//! Grouped-query self-attention (Ainslie et al. 2023) with rotary positions.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::attention_pattern::KeyRanges;
+use crate::config::ModelConfig;
+use crate::kv_cache::KvCache;
+use crate::linear::{DropoutSeed, Linear};
+use crate::rms_norm::RmsNorm;
+use crate::rope::RopeAngles;
+
+/// What all layers of one forward pass share.
+#[derive(Debug)]
+pub struct SharedInputs {
+    /// Rotation of every query.
+    pub angles: RopeAngles,
+    /// First key per query, for each window that occurs in the model.
+    pub starts: Vec<(Option<i64>, Tensor)>,
+    /// One past the last key per query.
+    pub ends: Tensor,
+}
+
+impl SharedInputs {
+    /// Lowers `ranges` for the windows of `config`.
+    pub fn new(config: &ModelConfig, ranges: &KeyRanges, angles: RopeAngles) -> Self {
+        let mut starts: Vec<(Option<i64>, Tensor)> = Vec::new();
+        for window in &config.sliding_windows {
+            if starts.iter().all(|(known, _)| known != window) {
+                starts.push((*window, ranges.starts(*window)));
+            }
+        }
+        Self { angles, starts, ends: ranges.ends() }
+    }
+}
+
+/// Inputs of one forward pass beside the residual stream.
+#[derive(Debug)]
+pub struct AttentionContext<'a> {
+    /// Of all layers.
+    pub shared: &'a SharedInputs,
+    /// Continued by the new tokens.
+    pub cache: Option<&'a mut KvCache>,
+}
+
+/// Attention of one layer. Heads of q come first in the fused projection, then k, then v.
+#[derive(Debug)]
+pub struct Attention {
+    /// `[(heads + 2 * kv_heads) * head_dim, hidden]`.
+    pub qkv_proj: Linear,
+    /// `[hidden, heads * head_dim]`.
+    pub o_proj: Linear,
+    /// On the heads of q and of k, before the rotation (Qwen3).
+    pub qk_norm: Option<(RmsNorm, RmsNorm)>,
+    heads: i64,
+    kv_heads: i64,
+    head_dim: i64,
+    window: Option<i64>,
+    layer: usize,
+}
+
+impl Attention {
+    /// Uninitialised, of layer number `layer`.
+    pub fn new(config: &ModelConfig, layer: usize, kind: Kind, device: Device) -> Self {
+        let inner = config.num_attention_heads * config.head_dim;
+        let head_norm = || RmsNorm::new(config.head_dim, config.rms_norm_eps, kind, device);
+        Self {
+            qkv_proj: Linear::new(config.hidden_size, config.qkv_rows(), config.qkv_bias, kind, device),
+            o_proj: Linear::new(inner, config.hidden_size, config.o_bias, kind, device),
+            qk_norm: config.qk_norm.then(|| (head_norm(), head_norm())),
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            window: config.sliding_windows[layer],
+            layer,
+        }
+    }
+
+    /// `[batch, seq, hidden]` -> `[batch, seq, hidden]`.
+    pub fn forward(&self, x: &Tensor, context: &mut AttentionContext, dropout: Option<DropoutSeed>) -> Tensor {
+        let (batch, seq, _) = x.size3().expect("the residual stream has three dimensions");
+        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
+
+        let qkv = self.qkv_proj.forward(x, dropout.map(|seed| seed.of_module(0))); // [batch, seq, all heads * head_dim]
+        let qkv = qkv.view([batch, seq, heads + 2 * kv_heads, head_dim]); // [batch, seq, all heads, head_dim]
+        let mut q = qkv.narrow(2, 0, heads);
+        let mut k = qkv.narrow(2, heads, kv_heads);
+        let mut v = qkv.narrow(2, heads + kv_heads, kv_heads);
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
+            q = q_norm.forward(&q);
+            k = k_norm.forward(&k);
+        }
+
+        let shared = context.shared;
+        q = native::ops::rope(&q, &shared.angles.cos, &shared.angles.sin);
+        k = native::ops::rope(&k, &shared.angles.cos, &shared.angles.sin);
+        if let Some(cache) = context.cache.as_deref_mut() {
+            (k, v) = cache.write(self.layer, &k, &v); // [batch, held + seq, kv_heads, head_dim]
+        }
+
+        let start = shared.starts.iter().find(|(window, _)| *window == self.window);
+        let (_, start) = start.expect("starts are made for every window of the config");
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let attended = native::attention::range_attention(&q, &k, &v, start, &shared.ends, scale);
+        let attended = attended.view([batch, seq, heads * head_dim]); // [batch, seq, heads * head_dim]
+        self.o_proj.forward(&attended, dropout.map(|seed| seed.of_module(1)))
+    }
+}

@@ -1,0 +1,155 @@
+//! Parameters and memory of a model from its config alone, before anything is loaded.
+
+use crate::config::ModelConfig;
+use crate::lora::LoraConfig;
+
+/// Parameter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterCount {
+    /// All weights, tied ones once.
+    pub total: i64,
+    /// Without the embedding table and the output matrix: what a token's arithmetic is spent on.
+    pub non_embedding: i64,
+}
+
+/// Weights of a model of this shape; equals `CausalLm::num_parameters` of a loaded one.
+pub fn parameters(config: &ModelConfig) -> ParameterCount {
+    let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+    let inner = config.num_attention_heads * config.head_dim;
+    let bias = |has: bool, size: i64| if has { size } else { 0 };
+    let attention = config.qkv_rows() * hidden
+        + bias(config.qkv_bias, config.qkv_rows())
+        + inner * hidden
+        + bias(config.o_bias, hidden)
+        + bias(config.qk_norm, 2 * config.head_dim);
+    let mlp = 3 * hidden * intermediate + bias(config.mlp_bias, 2 * intermediate + hidden);
+    let non_embedding = config.num_hidden_layers * (attention + mlp + 2 * hidden) + hidden;
+    let tables = if config.tie_word_embeddings { 1 } else { 2 };
+    ParameterCount { total: non_embedding + tables * config.vocab_size * hidden, non_embedding }
+}
+
+/// Weights of adapters on a model of this shape.
+pub fn lora_parameters(config: &ModelConfig, lora: &LoraConfig) -> i64 {
+    let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+    let inner = config.num_attention_heads * config.head_dim;
+    let kv = config.num_key_value_heads * config.head_dim;
+    let of_module = |module: &String| match module.as_str() {
+        "q_proj" | "o_proj" => hidden + inner,
+        "k_proj" | "v_proj" => hidden + kv,
+        "gate_proj" | "up_proj" | "down_proj" => hidden + intermediate,
+        _ => 0,
+    };
+    let per_layer: i64 = lora.target_modules.iter().map(of_module).sum();
+    config.num_hidden_layers * lora.r * per_layer
+}
+
+/// How a model is trained, as far as memory is concerned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainingMemorySettings {
+    /// Bytes of a weight: 4 or 2.
+    pub weight_bytes: i64,
+    /// Float32 master copies of bf16 weights.
+    pub master_weights: bool,
+    /// Bytes of the optimiser's state per trainable weight: 8 for AdamW in float32.
+    pub optimizer_bytes: i64,
+    /// Processes the optimiser state is spread over (ZeRO stage 1); 1 otherwise.
+    pub optimizer_shards: i64,
+    /// Tokens of the largest micro-batch.
+    pub tokens: i64,
+    /// Of them, rows whose logits are computed.
+    pub label_tokens: i64,
+    /// Activations are recomputed.
+    pub gradient_checkpointing: bool,
+}
+
+/// Bytes by purpose, on one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// Weights.
+    pub weights: i64,
+    /// Gradients of trainable weights.
+    pub gradients: i64,
+    /// Optimiser state and master copies.
+    pub optimizer: i64,
+    /// Kept for the backward pass, or the key-value cache.
+    pub activations: i64,
+    /// Logits and their gradient.
+    pub logits: i64,
+}
+
+impl MemoryEstimate {
+    /// All of it, bytes.
+    pub fn total(&self) -> i64 {
+        self.weights + self.gradients + self.optimizer + self.activations + self.logits
+    }
+
+    /// All of it, MiB.
+    pub fn total_mib(&self) -> f64 {
+        self.total() as f64 / f64::from(1 << 20)
+    }
+}
+
+/// Memory of a training step, without the process's own (libtorch takes about 250 MiB).
+pub fn training(config: &ModelConfig, lora: Option<&LoraConfig>, settings: &TrainingMemorySettings) -> MemoryEstimate {
+    let total = parameters(config).total;
+    let adapters = lora.map_or(0, |lora| lora_parameters(config, lora));
+    let trainable = if lora.is_some() { adapters } else { total };
+    let master_bytes = if settings.master_weights && settings.weight_bytes < 4 { 4 } else { 0 };
+    let layer = activations_per_token_and_layer(config, settings.weight_bytes, lora.is_none());
+    let layers = config.num_hidden_layers;
+    let residual = config.hidden_size * settings.weight_bytes;
+    let per_token = if settings.gradient_checkpointing { layers * residual + layer } else { layers * layer };
+    MemoryEstimate {
+        weights: (total + adapters) * settings.weight_bytes,
+        gradients: trainable * settings.weight_bytes,
+        optimizer: trainable * (settings.optimizer_bytes + master_bytes) / settings.optimizer_shards.max(1),
+        activations: settings.tokens * (per_token + 2 * residual),
+        // logits and their gradient in the weights' kind, softmax in float32
+        logits: settings.label_tokens * config.vocab_size * (2 * settings.weight_bytes + 4),
+    }
+}
+
+/// Memory of decoding `batch` sequences of `tokens` tokens.
+pub fn inference(config: &ModelConfig, weight_bytes: i64, batch: i64, tokens: i64) -> MemoryEstimate {
+    let cache = 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers * weight_bytes;
+    let passing = activations_per_token_and_layer(config, weight_bytes, true);
+    MemoryEstimate {
+        weights: parameters(config).total * weight_bytes,
+        gradients: 0,
+        optimizer: 0,
+        activations: batch * tokens * (cache + passing),
+        logits: batch * config.vocab_size * weight_bytes,
+    }
+}
+
+/// Bytes one layer keeps of one token for its backward pass: inputs of both norms and of the products, q, k, v and
+/// the attention's output, gate and up.
+fn activations_per_token_and_layer(config: &ModelConfig, bytes: i64, weights_trained: bool) -> i64 {
+    let inner = config.num_attention_heads * config.head_dim;
+    let normed = if weights_trained { 2 * config.hidden_size } else { 0 };
+    let activated = if weights_trained { config.intermediate_size } else { 0 };
+    let kept = 2 * config.hidden_size + normed + config.qkv_rows() + inner + 2 * config.intermediate_size + activated;
+    // norms and softmax keep one float32 a row and head
+    kept * bytes + 4 * (2 + config.num_attention_heads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Architecture, CausalLm, LoadOptions};
+    use tch::{Device, Kind};
+
+    #[test]
+    fn counts_equal_the_real_model() {
+        for architecture in Architecture::ALL {
+            let config = ModelConfig::tiny(architecture, 77);
+            let options = LoadOptions { device: Device::Cpu, kind: Kind::Float };
+            let mut model = CausalLm::random(config.clone(), 0, &options);
+            assert_eq!(parameters(&config).total, model.num_parameters(), "{architecture:?}");
+            let lora = LoraConfig { r: 3, ..LoraConfig::default() };
+            model.add_lora(&lora, 0).unwrap();
+            let adapters: i64 = model.trainable_parameters().iter().map(|p| p.tensor.numel() as i64).sum();
+            assert_eq!(lora_parameters(&config, &lora), adapters);
+        }
+    }
+}

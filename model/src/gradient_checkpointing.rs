@@ -1,0 +1,114 @@
+//! Training passes that may recompute activations instead of keeping them (Chen et al. 2016).
+//!
+//! tch has no autograd function of one's own, so the tape is explicit: layers run without a graph and only their
+//! inputs are kept; backwards, each layer runs again with a graph and passes its input's gradient on.
+
+use tch::{Tensor, no_grad, with_grad};
+
+use crate::AttentionPattern;
+use crate::attention::{AttentionContext, SharedInputs};
+use crate::causal_lm::CausalLm;
+use crate::linear::DropoutSeed;
+
+/// What a checkpointed forward pass leaves for its backward pass.
+#[derive(Debug)]
+pub struct CheckpointTape<'a> {
+    model: &'a CausalLm,
+    shared: SharedInputs,
+    embeddings: Tensor,
+    /// Residual stream before each layer, and after the last.
+    inputs: Vec<Tensor>,
+    dropout: Vec<Option<DropoutSeed>>,
+    /// What the loss was computed from.
+    hidden: Tensor,
+}
+
+/// Hidden states for a loss, and the way back through the layers.
+#[derive(Debug)]
+pub struct TrainingPass<'a> {
+    /// Final-norm hidden states `[batch, seq, hidden]`.
+    pub hidden: Tensor,
+    tape: Option<CheckpointTape<'a>>,
+}
+
+impl TrainingPass<'_> {
+    /// Gradients of the scalar `loss`, computed from [`Self::hidden`] and weights, added into all trainable weights.
+    pub fn backward(self, loss: &Tensor) {
+        loss.backward();
+        if let Some(tape) = self.tape {
+            tape.backward();
+        }
+    }
+}
+
+impl CausalLm {
+    /// Forward pass for training from `embeddings` `[batch, seq, hidden]`, with or without checkpointing as
+    /// [`Self::set_gradient_checkpointing`] says. Finish it with [`TrainingPass::backward`].
+    pub fn forward_training(&self, embeddings: &Tensor, pattern: &AttentionPattern) -> TrainingPass<'_> {
+        if !self.gradient_checkpointing() {
+            return TrainingPass { hidden: self.forward_embeddings(embeddings, pattern, None), tape: None };
+        }
+        let (hidden, tape) = self.forward_checkpointed(embeddings, pattern);
+        TrainingPass { hidden, tape: Some(tape) }
+    }
+
+    /// Forward pass that keeps one tensor a layer. Compute the loss from the returned hidden states (a leaf), call
+    /// its `backward`, then [`CheckpointTape::backward`].
+    pub fn forward_checkpointed(
+        &self,
+        embeddings: &Tensor,
+        pattern: &AttentionPattern,
+    ) -> (Tensor, CheckpointTape<'_>) {
+        let shared = self.shared_inputs(embeddings, pattern, None);
+        let dropout: Vec<_> = (0..self.layers.len()).map(|index| self.layer_dropout(index)).collect();
+        let (inputs, hidden) = no_grad(|| {
+            let mut inputs = vec![embeddings.detach()];
+            for (index, layer) in self.layers.iter().enumerate() {
+                let context = &mut AttentionContext { shared: &shared, cache: None };
+                inputs.push(layer.forward(&inputs[index], context, dropout[index]));
+            }
+            let hidden = self.norm.forward(&inputs[inputs.len() - 1]);
+            (inputs, hidden)
+        });
+        let hidden = hidden.set_requires_grad(true);
+        let embeddings = embeddings.shallow_clone();
+        (hidden.shallow_clone(), CheckpointTape { model: self, shared, embeddings, inputs, dropout, hidden })
+    }
+}
+
+impl CheckpointTape<'_> {
+    /// Pushes the gradient of the hidden states through norm, layers and embeddings. Does nothing when the loss did
+    /// not depend on the hidden states.
+    pub fn backward(mut self) {
+        let gradient = self.hidden.grad();
+        if !gradient.defined() {
+            return;
+        }
+        // the last layer's output, the only kept tensor that is not a layer's input
+        let last = self.inputs.pop().expect("a tape has one more input than layers");
+        let mut gradient = recompute(&last, &gradient, |x| self.model.norm.forward(x));
+        for (index, layer) in self.model.layers.iter().enumerate().rev() {
+            let input = self.inputs.pop().expect("a tape has an input for every layer");
+            gradient = recompute(&input, &gradient, |x| {
+                let context = &mut AttentionContext { shared: &self.shared, cache: None };
+                layer.forward(x, context, self.dropout[index])
+            });
+        }
+        if self.embeddings.requires_grad() {
+            push(&self.embeddings, &gradient);
+        }
+    }
+}
+
+/// Runs `segment` on `input` with a graph, pushes `gradient` through it and returns the input's gradient.
+fn recompute(input: &Tensor, gradient: &Tensor, segment: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    let leaf = input.detach().set_requires_grad(true);
+    let output = with_grad(|| segment(&leaf));
+    push(&output, gradient);
+    leaf.grad()
+}
+
+/// Backward from a tensor with a given gradient: the derivative of sum(output * gradient) is exactly that gradient.
+fn push(output: &Tensor, gradient: &Tensor) {
+    with_grad(|| (output * gradient).sum(output.kind())).backward();
+}
