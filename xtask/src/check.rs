@@ -11,12 +11,14 @@ use crate::{
     test_run,
 };
 
+type Check = fn(&Repository) -> Result<()>;
+
 /// Runs the checks that take seconds all together, then those that build, each only when the ones before it passed.
 ///
 /// # Errors
 /// Names the checks that failed; what they found is printed above.
 pub fn run(repository: &Repository, tests: bool) -> Result<()> {
-    let quick: [(&str, fn(&Repository) -> Result<()>); 4] = [
+    let quick: [(&str, Check); 4] = [
         ("format", format),
         ("house rules", house_rules::check),
         ("crate arrows", crate_arrows::check),

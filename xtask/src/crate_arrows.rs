@@ -24,8 +24,16 @@ pub fn check(repository: &Repository) -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
     let drawn = drawn(&text)?;
 
-    let arguments =
-        ["tree", "--workspace", "--locked", "--depth=1", "--edges=normal,build", "--prefix=depth", "--format={p}"];
+    let arguments = [
+        "tree",
+        "--workspace",
+        "--locked",
+        "--depth=1",
+        "--no-dedupe",
+        "--edges=normal,build",
+        "--prefix=depth",
+        "--format={p}",
+    ];
     let mut command = repository.cargo(&arguments);
     let output = command.output().with_context(|| format!("`{}` cannot be started", shown(&command)))?;
     if !output.status.success() {

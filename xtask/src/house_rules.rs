@@ -106,7 +106,8 @@ fn text_problems(path: &Path, text: &str) -> Vec<String> {
 /// Whether a line of code opens something unsafe; the word in a comment or a lint's name is no breach.
 fn has_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
-    ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"].iter().any(|form| code.contains(form))
+    let opens = |rest: &str| ["{", "fn", "impl", "extern", "trait"].iter().any(|form| rest.starts_with(form));
+    code.split("unsafe ").skip(1).any(opens)
 }
 
 /// Whether `folder` begins a path in `line`: not when it stands inside one, as in `docs/home/`.

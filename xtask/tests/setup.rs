@@ -1,5 +1,7 @@
 //! `cargo xtask setup` as a whole, with a Python whose pip is a script: it hands out tiny wheels and can break off.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
