@@ -1,9 +1,20 @@
-//! Compiles every C++ file of `cpp/` against libtorch.
+//! Compiles every C++ file of `cpp/` against libtorch; files named `*_avx512.cpp` for AVX-512, whatever the building machine has.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
+
+/// What the kernels of `*_avx512.cpp` may use; `cpu.cpp` asks the processor for the same before calling them.
+const AVX512: [&str; 7] = [
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512dq",
+    "-mavx512vl",
+    "-mavx512bf16",
+    "-mfma",
+    "-mprefer-vector-width=512",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -11,6 +22,32 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
 
+    let (kernels, sources): (Vec<_>, Vec<_>) = cpp_files().into_iter().partition(|path| {
+        path.file_stem()
+            .is_some_and(|stem| stem.to_string_lossy().ends_with("_avx512"))
+    });
+    if sources.is_empty() {
+        return;
+    }
+    let x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
+
+    let mut build = base();
+    if x86 {
+        build.define("MONOPASS_AVX512", None);
+    }
+    build.flag("-fopenmp").files(&sources).compile("monopass_native");
+    if x86 {
+        let mut build = base();
+        for flag in AVX512 {
+            build.flag(flag);
+        }
+        build.files(&kernels).compile("monopass_kernels");
+    }
+    link_openmp();
+}
+
+/// Every `.cpp` file, sorted; all files of the folder are watched.
+fn cpp_files() -> Vec<PathBuf> {
     let mut sources = Vec::new();
     for entry in fs::read_dir("cpp").expect("`native/cpp` is part of the crate") {
         let path = entry.expect("`native/cpp` is readable").path();
@@ -20,18 +57,19 @@ fn main() {
         }
     }
     sources.sort();
-    if sources.is_empty() {
-        return;
-    }
+    sources
+}
 
+fn base() -> cc::Build {
     let include = include_dir();
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .opt_level(3)
         .debug(false)
         .pic(true)
-        // libtorch's headers are not free of warnings; ours are checked with `-Wall` on our own files only.
+        // libtorch's headers are not free of warnings.
         .warnings(false)
         .includes([
             include.clone(),
@@ -41,9 +79,8 @@ fn main() {
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .define("USE_DISTRIBUTED", None)
         .define("USE_C10D_GLOO", None)
-        .flag_if_supported("-fno-math-errno")
-        .files(&sources)
-        .compile("monopass_native");
+        .flag_if_supported("-fno-math-errno");
+    build
 }
 
 /// libtorch's headers: `LIBTORCH_INCLUDE` or `LIBTORCH` as torch-sys reads them, else beside the libraries it links.
@@ -63,4 +100,25 @@ fn include_dir() -> PathBuf {
         include.display()
     );
     include
+}
+
+/// Links the OpenMP runtime that libtorch brings (its name may carry a hash), so that both share one pool of threads.
+fn link_openmp() {
+    let lib = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
+    let bundled = lib.as_ref().and_then(|lib| {
+        let mut names: Vec<_> = fs::read_dir(lib)
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with("libgomp"))
+            .collect();
+        names.sort();
+        names.into_iter().next()
+    });
+    if let Some(lib) = lib {
+        println!("cargo:rustc-link-search=native={}", lib.display());
+    }
+    match bundled {
+        Some(name) => println!("cargo:rustc-link-lib=dylib:+verbatim={name}"),
+        None => println!("cargo:rustc-link-lib=dylib=gomp"),
+    }
 }

@@ -1,25 +1,144 @@
-//! Attention where every query row sees one contiguous range of key rows.
+//! Attention where every query row sees one contiguous range of key rows, and some keys at the end besides.
 
 mod by_tensor_ops;
+#[cfg(test)]
+mod tests;
 
-use tch::Tensor;
+use crate::{error::unwrap, ffi, kernels_run};
+use tch::{Kind, Tensor};
 
 /// Attention over a range of keys for each query row, in one flash-style pass.
 ///
 /// `q` `[batch, q_len, heads, head_dim]`, `k`, `v` `[batch, k_len, kv_heads, head_dim]` (any strides, last dim
 /// contiguous; `heads` a multiple of `kv_heads`); `start`, `end` int32 on the CPU, `[batch or 1, q_len]`: query row i
 /// sees keys `start[i] <= j < end[i]`. A row with an empty range gives zeros. Returns `[batch, q_len, heads, head_dim]`,
-/// contiguous. Differentiable in q, k, v.
+/// contiguous. Differentiable in q, k, v. Keys and values must be finite, seen or not.
 ///
 /// # Panics
 /// When shapes or kinds do not fit, as tch's own operations do.
-pub fn range_attention(
+pub fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, start: &Tensor, end: &Tensor, scale: f64) -> Tensor {
+    attend(q, k, v, start, end, None, scale)
+}
+
+/// As [`range_attention`], where a query row also sees those of the last `extra_len` keys that `extra` names: bool on the CPU,
+/// `[batch or 1, q_len, extra_len]`. A prefix with a tree or with columns behind it is a range and a small dense mask.
+///
+/// # Panics
+/// When shapes or kinds do not fit, as tch's own operations do.
+pub fn range_attention_with_extra(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     start: &Tensor,
     end: &Tensor,
+    extra: &Tensor,
     scale: f64,
 ) -> Tensor {
-    by_tensor_ops::range_attention(q, k, v, start, end, scale)
+    attend(q, k, v, start, end, Some(extra), scale)
+}
+
+/// Largest `head_dim` of the kernel.
+const MAX_HEAD_DIM: i64 = 256;
+
+#[allow(unsafe_code, reason = "calls the kernel")]
+fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    start: &Tensor,
+    end: &Tensor,
+    extra: Option<&Tensor>,
+    scale: f64,
+) -> Tensor {
+    if let Err(problem) = fits(q, k, v, start, end, extra) {
+        panic!("`range_attention`: {problem}");
+    }
+    let head_dim = q.size()[3];
+    let by_kernel = kernels_run(q.kind(), q.device())
+        && head_dim % 16 == 0
+        && head_dim <= MAX_HEAD_DIM
+        && q.size()[2] / k.size()[2] <= MAX_GROUP
+        && scale > 0.0
+        && q.numel() > 0
+        && k.numel() > 0;
+    if !by_kernel {
+        return by_tensor_ops::range_attention(q, k, v, start, end, extra, scale);
+    }
+    let (q, k, v) = (q.as_ptr(), k.as_ptr(), v.as_ptr());
+    let (start, end) = (start.as_ptr(), end.as_ptr());
+    let extra = extra.map_or(std::ptr::null(), Tensor::as_ptr);
+    // SAFETY: the pointers are live tensors whose shapes, kinds and device were checked above.
+    let result = ffi::tensors("range_attention", |out| unsafe {
+        ffi::monopass_range_attention(out, q, k, v, start, end, extra, scale)
+    });
+    let [out] = unwrap(result);
+    out
+}
+
+/// Query heads of one key-value head that fit a tile of the kernel.
+const MAX_GROUP: i64 = 96;
+
+/// What is wrong with the arguments' shapes, kinds or devices.
+fn fits(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    start: &Tensor,
+    end: &Tensor,
+    extra: Option<&Tensor>,
+) -> Result<(), String> {
+    let (&[batch, q_len, heads, head_dim], &[k_batch, k_len, kv_heads, k_dim]) = (&q.size()[..], &k.size()[..]) else {
+        return Err(format!(
+            "q {:?} and k {:?}, wanted four dimensions each",
+            q.size(),
+            k.size()
+        ));
+    };
+    if v.size() != k.size() || k_batch != batch || k_dim != head_dim {
+        return Err(format!(
+            "q {:?}, k {:?}, v {:?} do not belong together",
+            q.size(),
+            k.size(),
+            v.size()
+        ));
+    }
+    if kv_heads == 0 || heads % kv_heads != 0 {
+        return Err(format!(
+            "{heads} query heads, wanted a multiple of the {kv_heads} key-value heads"
+        ));
+    }
+    if k.kind() != q.kind() || v.kind() != q.kind() {
+        return Err(format!(
+            "kinds {:?}, {:?}, {:?} of q, k, v, wanted the same",
+            q.kind(),
+            k.kind(),
+            v.kind()
+        ));
+    }
+    if k.device() != q.device() || v.device() != q.device() {
+        return Err("q, k and v are on different devices".to_owned());
+    }
+    let rows_fit = |size: &[i64]| size.len() >= 2 && (size[0] == batch || size[0] == 1) && size[1] == q_len;
+    for (name, bound) in [("start", start), ("end", end)] {
+        if bound.kind() != Kind::Int || bound.device() != tch::Device::Cpu {
+            return Err(format!("`{name}` is not int32 on the CPU"));
+        }
+        if bound.dim() != 2 || !rows_fit(&bound.size()) || bound.size() != start.size() {
+            return Err(format!("`{name}` {:?}, wanted [{batch} or 1, {q_len}]", bound.size()));
+        }
+    }
+    let Some(extra) = extra else { return Ok(()) };
+    let size = extra.size();
+    if extra.kind() != Kind::Bool
+        || extra.device() != tch::Device::Cpu
+        || size.len() != 3
+        || !rows_fit(&size)
+        || size[2] > k_len
+    {
+        return Err(format!(
+            "`extra` {:?} {size:?}, wanted bool on the CPU [{batch} or 1, {q_len}, at most {k_len}]",
+            extra.kind()
+        ));
+    }
+    Ok(())
 }

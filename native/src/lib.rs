@@ -4,7 +4,12 @@
 
 pub mod attention;
 pub mod c10d;
+mod error;
+mod ffi;
 pub mod memory;
 pub mod ops;
 pub mod optim;
 pub mod runtime;
+
+pub use error::NativeError;
+pub use ffi::kernels_run;

@@ -32,19 +32,11 @@ fn proc_field_mib(path: &str, name: &str) -> Option<f64> {
 /// Limit minus use of the control group, version 2 then 1; page cache that can be dropped counts as free.
 fn cgroup_left_mib() -> Option<f64> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own_v2 = own
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or("/");
+    let own_v2 = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     let v2 = format!("/sys/fs/cgroup{}", own_v2.trim_end_matches('/'));
     [
         (v2.as_str(), "memory.max", "memory.current", "inactive_file"),
-        (
-            "/sys/fs/cgroup",
-            "memory.max",
-            "memory.current",
-            "inactive_file",
-        ),
+        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
         (
             "/sys/fs/cgroup/memory",
             "memory.limit_in_bytes",

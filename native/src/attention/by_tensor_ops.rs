@@ -2,19 +2,23 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// See [`super::range_attention`].
+/// See [`super::range_attention_with_extra`].
 pub(super) fn range_attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     start: &Tensor,
     end: &Tensor,
+    extra: Option<&Tensor>,
     scale: f64,
 ) -> Tensor {
     let (q_len, k_len) = (q.size()[1], k.size()[1]);
+    if q.numel() == 0 || k_len == 0 {
+        return q * 0.0;
+    }
     let heads_per_kv = q.size()[2] / k.size()[2];
     let half_on_gpu = q.device() != Device::Cpu && matches!(q.kind(), Kind::BFloat16 | Kind::Half);
-    let causal = is_causal(start, end, q_len, k_len);
+    let causal = extra.is_none() && is_causal(start, end, q_len, k_len);
     // Only the GPU's flash kernel shares key and value heads itself; the masked kernels would fall back to a slow path.
     let share_heads = heads_per_kv > 1 && causal && half_on_gpu;
     let (k, v) = if heads_per_kv > 1 && !share_heads {
@@ -32,9 +36,9 @@ pub(super) fn range_attention(
     if causal {
         return attend(None, true).transpose(1, 2).contiguous();
     }
-    let mask = visible(start, end, k_len);
-    let sees_any = start.lt_tensor(end);
-    if bool::try_from(sees_any.all()).unwrap_or(false) {
+    let mask = visible(start, end, extra, k_len);
+    let sees_any = mask.any_dim(2, false);
+    if sees_any.all().int64_value(&[]) != 0 {
         let mask = mask.unsqueeze(1).to_device(q.device());
         return attend(Some(&mask), false).transpose(1, 2).contiguous();
     }
@@ -53,15 +57,23 @@ pub(super) fn range_attention(
 }
 
 /// Boolean `[batch or 1, q_len, k_len]` on the CPU.
-fn visible(start: &Tensor, end: &Tensor, k_len: i64) -> Tensor {
+pub(super) fn visible(start: &Tensor, end: &Tensor, extra: Option<&Tensor>, k_len: i64) -> Tensor {
     let keys = Tensor::arange(k_len, (Kind::Int, Device::Cpu));
-    keys.ge_tensor(&start.unsqueeze(2))
-        .logical_and(&keys.lt_tensor(&end.unsqueeze(2)))
+    let range = keys
+        .ge_tensor(&start.unsqueeze(2))
+        .logical_and(&keys.lt_tensor(&end.unsqueeze(2)));
+    match extra {
+        Some(extra) => {
+            let columns = extra.size()[2];
+            range.logical_or(&extra.constant_pad_nd([k_len - columns, 0]))
+        }
+        None => range,
+    }
 }
 
 /// Whether query i sees exactly keys `0..=i`, for every row and as many keys as queries.
 fn is_causal(start: &Tensor, end: &Tensor, q_len: i64, k_len: i64) -> bool {
-    if q_len != k_len || q_len == 0 {
+    if q_len != k_len {
         return false;
     }
     let ends = Tensor::arange_start(1, q_len + 1, (Kind::Int, Device::Cpu)).expand_as(end);

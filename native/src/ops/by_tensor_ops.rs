@@ -20,10 +20,7 @@ pub(crate) fn silu_mul(gate_up: &Tensor) -> Tensor {
 pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
     let inner = inner_kind(x);
     let halves = x.to_kind(inner).chunk(2, -1);
-    let (cos, sin) = (
-        cos.unsqueeze(2).to_kind(inner),
-        sin.unsqueeze(2).to_kind(inner),
-    );
+    let (cos, sin) = (cos.unsqueeze(2).to_kind(inner), sin.unsqueeze(2).to_kind(inner));
     let first = &halves[0] * &cos - &halves[1] * &sin;
     let second = &halves[1] * &cos + &halves[0] * &sin;
     Tensor::cat(&[first, second], -1).to_kind(x.kind())
@@ -31,13 +28,9 @@ pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
 
 /// See [`super::cross_entropy_sum`].
 pub(crate) fn cross_entropy_sum(logits: &Tensor, labels: &Tensor) -> Tensor {
-    logits.to_kind(inner_kind(logits)).cross_entropy_loss(
-        labels,
-        None::<Tensor>,
-        Reduction::Sum,
-        -100,
-        0.0,
-    )
+    logits
+        .to_kind(inner_kind(logits))
+        .cross_entropy_loss(labels, None::<Tensor>, Reduction::Sum, -100, 0.0)
 }
 
 /// Half kinds compute in float32, float64 stays (the tests' oracle).

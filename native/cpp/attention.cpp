@@ -1,0 +1,259 @@
+// Range attention as an autograd function: cuts the work of attention_kernels.h into tasks.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <vector>
+
+#include "attention_kernels.h"
+#include "cpu.h"
+#include "shim.h"
+
+namespace monopass {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kForwardRows = 96;
+constexpr int64_t kDecodeChunk = 256;
+constexpr int64_t kMinTasks = 12;
+
+// The extra visible keys, as bits, and per position the bounds of everything it sees.
+struct Extra {
+  std::vector<uint32_t> bits;
+  std::vector<int32_t> lo, hi;
+};
+
+void take_strides(const at::Tensor& t, int64_t* to) {
+  for (int i = 0; i < 3; ++i) to[i] = t.stride(i);
+}
+
+// `extra`: bool [batch or 1, q_len, extra keys], the visible ones among the last keys; no keys when it has fewer dimensions.
+AttentionShape shape_of(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& start, const at::Tensor& end, const at::Tensor& extra, double scale,
+    Extra& store) {
+  AttentionShape s{};
+  s.batch = q.size(0);
+  s.q_len = q.size(1);
+  s.heads = q.size(2);
+  s.head_dim = q.size(3);
+  s.k_len = k.size(1);
+  s.kv_heads = k.size(2);
+  s.scale = static_cast<float>(scale);
+  take_strides(q, s.q_stride);
+  take_strides(k, s.k_stride);
+  take_strides(v, s.v_stride);
+  s.start = s.lo = start.const_data_ptr<int32_t>();
+  s.end = s.hi = end.const_data_ptr<int32_t>();
+  s.range_stride = start.size(0) == 1 ? 0 : s.q_len;
+  const bool* visible = extra.dim() == 3 && extra.size(2) > 0 ? extra.const_data_ptr<bool>() : nullptr;
+  const int64_t columns = visible ? extra.size(2) : 0;
+  const bool whole = columns == 0;
+  // Ranges are clamped to the keys there are; bounds are the hull of the range and of the extra keys.
+  const int64_t sequences = std::max(start.size(0), whole ? int64_t{1} : extra.size(0));
+  const int64_t rows = sequences * s.q_len, from = s.k_len - columns;
+  s.extra_first = from / 32;
+  s.extra_words = whole ? 0 : (s.k_len + 31) / 32 - s.extra_first;
+  s.extra_stride = whole || extra.size(0) == 1 ? 0 : s.q_len * s.extra_words;
+  store.lo.resize(4 * rows);
+  store.bits.assign(whole ? 0 : extra.size(0) * s.q_len * s.extra_words, 0);
+  int32_t *start_of = store.lo.data(), *end_of = start_of + rows, *lo = end_of + rows, *hi = lo + rows;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = start.size(0) == 1 ? r % s.q_len : r;
+    start_of[r] = std::clamp<int32_t>(s.start[at], 0, s.k_len);
+    end_of[r] = std::clamp<int32_t>(s.end[at], start_of[r], s.k_len);
+    lo[r] = start_of[r];
+    hi[r] = end_of[r];
+    if (whole) continue;
+    const int64_t row = extra.size(0) == 1 ? r % s.q_len : r;
+    uint32_t* bits = store.bits.data() + row * s.extra_words;
+    for (int64_t c = 0; c < columns; ++c) {
+      if (!visible[row * columns + c]) continue;
+      const int64_t key = from + c;
+      bits[key / 32 - s.extra_first] |= 1u << (key % 32);
+      if (hi[r] <= lo[r]) lo[r] = hi[r] = key;
+      lo[r] = std::min<int32_t>(lo[r], key);
+      hi[r] = std::max<int32_t>(hi[r], key + 1);
+    }
+  }
+  s.start = start_of;
+  s.end = end_of;
+  s.lo = lo;
+  s.hi = hi;
+  s.range_stride = sequences == 1 ? 0 : s.q_len;
+  s.extra = whole ? nullptr : store.bits.data();
+  return s;
+}
+
+template <typename T>
+const T* data(const at::Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
+template <typename T>
+T* mutable_data(const at::Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
+
+template <typename T>
+void forward(const AttentionShape& shape, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& out, at::Tensor& lse) {
+  AttentionForward<T> a{};
+  a.shape = shape;
+  a.q = data<T>(q);
+  a.k = data<T>(k);
+  a.v = data<T>(v);
+  const auto packed = at::empty({2, shape.batch * shape.kv_heads * shape.packed()}, q.options());
+  a.packed_k = mutable_data<T>(packed);
+  a.packed_v = a.packed_k + packed.size(1);
+  a.out = mutable_data<T>(out);
+  a.lse = lse.defined() ? mutable_data<float>(lse) : nullptr;
+  a.tile = std::max<int64_t>(1, kForwardRows / shape.group());
+  a.tiles = (shape.q_len + a.tile - 1) / a.tile;
+  const int64_t pairs = shape.batch * shape.kv_heads;
+  // Too few tiles to keep the threads busy (decoding): the keys are split as well.
+  a.chunks = pairs * a.tiles < kMinTasks ? std::max<int64_t>(1, (shape.k_len + kDecodeChunk - 1) / kDecodeChunk) : 1;
+  a.chunk_keys = a.chunks > 1 ? kDecodeChunk : shape.k_len;
+  at::Tensor parts;
+  if (a.chunks > 1) {
+    const int64_t rows = pairs * a.tiles * a.chunks * a.tile * shape.group();
+    parts = at::empty({rows * (shape.head_dim + 2)}, q.options().dtype(at::kFloat));
+    a.part_out = mutable_data<float>(parts);
+    a.part_max = a.part_out + rows * shape.head_dim;
+    a.part_sum = a.part_max + rows;
+  }
+  run_tasks(pairs * shape.panels(), 0, [&](int64_t i, void*) {
+    const int64_t pair = i / shape.panels();
+    attention_pack(a, pair / shape.kv_heads, pair % shape.kv_heads, i % shape.panels());
+  });
+  run_tasks(pairs * a.tiles * a.chunks, attention_forward_scratch(a), [&](int64_t i, void* scratch) {
+    // The last tiles see most: they go first, so that the threads end together.
+    const int64_t chunk = i % a.chunks, pair = i / a.chunks % pairs, tile = a.tiles - 1 - i / a.chunks / pairs;
+    attention_forward(a, pair / shape.kv_heads, pair % shape.kv_heads, tile, chunk, scratch);
+  });
+  if (a.chunks > 1) {
+    run_tasks(pairs * a.tiles, 0, [&](int64_t i, void*) {
+      attention_combine(a, i % pairs / shape.kv_heads, i % pairs % shape.kv_heads, i / pairs);
+    });
+  }
+}
+
+// Cuts the keys of one sequence into `splits` parts of about equal work: boundaries in keys, multiples of 64.
+std::vector<int64_t> split_keys(const AttentionShape& s, int64_t batch, int64_t splits) {
+  const int64_t panels = s.panels();
+  std::vector<int64_t> seen(panels + 1, 0);
+  for (int64_t p = 0; p < s.q_len; ++p) {
+    const int64_t at = batch * s.range_stride + p;
+    if (s.hi[at] <= s.lo[at]) continue;
+    seen[s.lo[at] / kKeyPanel] += 1;
+    seen[(s.hi[at] - 1) / kKeyPanel + 1] -= 1;
+  }
+  int64_t total = 0, open = 0;
+  for (int64_t i = 0; i < panels; ++i) {
+    open += seen[i];
+    seen[i] = open;
+    total += open;
+  }
+  std::vector<int64_t> bounds(splits + 1, s.k_len);
+  bounds[0] = 0;
+  int64_t split = 1, done = 0;
+  for (int64_t i = 0; i < panels && split < splits; ++i) {
+    done += seen[i];
+    while (split < splits && done * splits >= total * split) bounds[split++] = std::min((i + 1) * kKeyPanel, s.k_len);
+  }
+  return bounds;
+}
+
+template <typename T>
+variable_list backward(
+    const AttentionShape& shape, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+    const at::Tensor& grad) {
+  AttentionBackward<T> a{};
+  a.shape = shape;
+  a.q = data<T>(q);
+  a.k = data<T>(k);
+  a.v = data<T>(v);
+  a.out = data<T>(out);
+  a.grad_out = data<T>(grad);
+  a.lse = data<float>(lse);
+  auto dq = at::empty(q.sizes(), q.options()), dk = at::empty(k.sizes(), k.options()), dv = at::empty(v.sizes(), v.options());
+  a.dq = mutable_data<T>(dq);
+  a.dk = mutable_data<T>(dk);
+  a.dv = mutable_data<T>(dv);
+  a.tile = std::max<int64_t>(1, kBackwardColumns / shape.group());
+  a.tiles = (shape.q_len + a.tile - 1) / a.tile;
+  const int64_t pairs = shape.batch * shape.kv_heads, wanted = std::max<int64_t>(kMinTasks, 2 * at::get_num_threads());
+  a.splits = std::clamp<int64_t>((wanted + pairs - 1) / pairs, 1, shape.panels());
+  const auto part = at::empty({a.splits * pairs * a.tiles * shape.head_dim * kBackwardColumns}, q.options().dtype(at::kFloat));
+  const auto touched = at::zeros({a.splits * pairs * a.tiles}, q.options().dtype(at::kByte));
+  a.part_dq = mutable_data<float>(part);
+  a.touched = mutable_data<uint8_t>(touched);
+  std::vector<std::vector<int64_t>> bounds;
+  int64_t longest = 0;
+  for (int64_t b = 0; b < (shape.range_stride == 0 ? 1 : shape.batch); ++b) {
+    bounds.push_back(split_keys(shape, b, a.splits));
+    for (int64_t i = 0; i < a.splits; ++i) longest = std::max(longest, bounds[b][i + 1] - bounds[b][i]);
+  }
+  run_tasks(a.splits * pairs, attention_backward_scratch(a, longest), [&](int64_t i, void* scratch) {
+    const int64_t split = i / pairs, batch = i % pairs / shape.kv_heads, kv_head = i % pairs % shape.kv_heads;
+    const auto& cuts = bounds[shape.range_stride == 0 ? 0 : batch];
+    if (cuts[split] < cuts[split + 1]) attention_backward(a, batch, kv_head, split, cuts[split], cuts[split + 1], scratch);
+  });
+  run_tasks(pairs * a.tiles, 0, [&](int64_t i, void*) {
+    attention_reduce_dq(a, i % pairs / shape.kv_heads, i % pairs % shape.kv_heads, i / pairs);
+  });
+  return {dq, dk, dv};
+}
+
+class RangeAttention : public torch::autograd::Function<RangeAttention> {
+ public:
+  static at::Tensor forward(
+      AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& start, const at::Tensor& end,
+      const at::Tensor& extra, double scale) {
+    Extra store;
+    const auto shape = shape_of(q, k, v, start, end, extra, scale, store);
+    auto out = at::empty(q.sizes(), q.options());
+    const bool train = q.requires_grad() || k.requires_grad() || v.requires_grad();
+    at::Tensor lse;
+    if (train) lse = at::empty({shape.batch, shape.heads, shape.q_len}, q.options().dtype(at::kFloat));
+    if (q.scalar_type() == at::kFloat) {
+      monopass::forward<float>(shape, q, k, v, out, lse);
+    } else {
+      monopass::forward<bf16>(shape, q, k, v, out, lse);
+    }
+    if (train) {
+      ctx->save_for_backward({q, k, v, out, lse, start, end, extra});
+      ctx->saved_data["scale"] = scale;
+    }
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &q = saved[0], &k = saved[1], &v = saved[2];
+    Extra store;
+    const auto shape = shape_of(q, k, v, saved[5], saved[6], saved[7], ctx->saved_data["scale"].toDouble(), store);
+    const auto grad = grads[0].contiguous();
+    auto result = q.scalar_type() == at::kFloat ? monopass::backward<float>(shape, q, k, v, saved[3], saved[4], grad)
+                                                : monopass::backward<bf16>(shape, q, k, v, saved[3], saved[4], grad);
+    result.resize(7);
+    return result;
+  }
+};
+
+// A view the kernels can read: last dimension dense, pairs of elements aligned.
+at::Tensor readable(const at::Tensor& t) {
+  bool fits = t.stride(3) == 1;
+  for (int i = 0; i < 3; ++i) fits = fits && (t.stride(i) % 2 == 0 || t.size(i) == 1);
+  return fits ? t : t.contiguous();
+}
+
+}  // namespace
+}  // namespace monopass
+
+// Null on success. `extra` may be null.
+extern "C" char* monopass_range_attention(
+    at::Tensor** out, const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, const at::Tensor* start, const at::Tensor* end,
+    const at::Tensor* extra, double scale) {
+  return monopass::guarded([&] {
+    *out = new at::Tensor(monopass::RangeAttention::apply(
+        monopass::readable(*q), monopass::readable(*k), monopass::readable(*v), start->contiguous(), end->contiguous(),
+        extra ? extra->contiguous() : at::empty({0}, start->options().dtype(at::kBool)), scale));
+  });
+}

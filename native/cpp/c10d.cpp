@@ -1,0 +1,210 @@
+// See c10d.h.
+#include "c10d.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+
+#ifdef MONOPASS_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+struct monopass_c10d_group {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::ProcessGroup> group;
+};
+
+struct monopass_c10d_reducer {
+  std::unique_ptr<c10d::Reducer> reducer;
+};
+
+namespace {
+
+using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
+
+char* copy_string(const std::string& text) {
+  char* copy = static_cast<char*>(std::malloc(text.size() + 1));
+  if (copy != nullptr) std::memcpy(copy, text.c_str(), text.size() + 1);
+  return copy;
+}
+
+// First line of a c10 error: the rest is a backtrace of C++ frames.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+template <typename Body>
+char* guarded(Body body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    return copy_string(first_line(error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return copy_string(first_line(error.what()));
+  } catch (...) {
+    return copy_string("unknown C++ exception");
+  }
+}
+
+at::Tensor& as_tensor(monopass_tensor tensor) { return *static_cast<at::Tensor*>(tensor); }
+
+// Reducing over the loopback needs no resolvable host name; else GLOO_SOCKET_IFNAME, else the host's own address.
+std::shared_ptr<::gloo::transport::Device> gloo_device(const std::string& host) {
+  if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME")) {
+    return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
+  }
+  if (host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0) {
+    return c10d::ProcessGroupGloo::createDeviceForHostname(host);
+  }
+  return c10d::ProcessGroupGloo::createDefaultDevice();
+}
+
+// The reducer's own hook averages; this one sums, because the loss is already divided by global counts.
+class SumHook : public c10d::CppCommHookInterface<Group> {
+ public:
+  explicit SumHook(const Group& group) : CppCommHookInterface<Group>(group) {}
+
+  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
+    std::vector<at::Tensor> tensors = {bucket.getBufferRef()};
+    return state_->allreduce(tensors)->getFuture();
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+int monopass_c10d_has_nccl(void) {
+#ifdef MONOPASS_NCCL
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+char* monopass_c10d_join(const char* host, int port, int serve_store, const char* prefix, int rank, int world_size,
+                         int64_t timeout_ms, int nccl, monopass_c10d_group** group) {
+  return guarded([&] {
+    const std::chrono::milliseconds timeout(timeout_ms);
+    c10d::TCPStoreOptions store_options;
+    store_options.port = static_cast<std::uint16_t>(port);
+    store_options.isServer = serve_store != 0;
+    store_options.numWorkers = world_size;
+    // The server must not wait for all before it can be asked; the first collective does.
+    store_options.waitWorkers = false;
+    store_options.timeout = timeout;
+    auto tcp = c10::make_intrusive<c10d::TCPStore>(std::string(host), store_options);
+    auto store = c10::make_intrusive<c10d::PrefixStore>(std::string(prefix), tcp);
+
+    auto joined = c10::make_intrusive<c10d::ProcessGroup>(store, rank, world_size);
+    auto gloo_options = c10d::ProcessGroupGloo::Options::create(timeout);
+    gloo_options->devices.push_back(gloo_device(host));
+    auto gloo_store = c10::make_intrusive<c10d::PrefixStore>("gloo", store);
+    auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(gloo_store, rank, world_size, gloo_options);
+    joined->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
+    joined->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    if (nccl != 0) {
+#ifdef MONOPASS_NCCL
+      auto nccl_options = c10d::ProcessGroupNCCL::Options::create();
+      nccl_options->timeout = timeout;
+      auto nccl_store = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
+      auto backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(nccl_store, rank, world_size, nccl_options);
+      joined->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, backend);
+#else
+      TORCH_CHECK(false, "this build has no NCCL");
+#endif
+    }
+    *group = new monopass_c10d_group{store, joined};
+  });
+}
+
+void monopass_c10d_leave(monopass_c10d_group* group) {
+  char* error = guarded([&] { delete group; });
+  std::free(error);
+}
+
+char* monopass_c10d_all_reduce_sum(monopass_c10d_group* group, monopass_tensor tensor) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors = {as_tensor(tensor)};
+    group->group->allreduce(tensors)->wait();
+  });
+}
+
+char* monopass_c10d_broadcast(monopass_c10d_group* group, monopass_tensor tensor, int root) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors = {as_tensor(tensor)};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    group->group->broadcast(tensors, options)->wait();
+  });
+}
+
+char* monopass_c10d_store_set(monopass_c10d_group* group, const char* key, const char* value) {
+  return guarded([&] { group->store->set(std::string(key), std::vector<uint8_t>(value, value + std::strlen(value))); });
+}
+
+char* monopass_c10d_store_get(monopass_c10d_group* group, const char* key, char** value) {
+  return guarded([&] {
+    const std::string name(key);
+    if (!group->store->check({name})) return;
+    const std::vector<uint8_t> bytes = group->store->get(name);
+    *value = copy_string(std::string(bytes.begin(), bytes.end()));
+  });
+}
+
+char* monopass_c10d_reducer_new(monopass_c10d_group* group, const monopass_tensor* parameters, int64_t num_parameters,
+                                int64_t bucket_bytes, monopass_c10d_reducer** reducer) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors;
+    std::unordered_map<size_t, std::string> names;
+    for (int64_t i = 0; i < num_parameters; ++i) {
+      tensors.push_back(as_tensor(parameters[i]));
+      names.emplace(i, std::to_string(i));
+    }
+    const std::vector<bool> sparse(tensors.size(), false);
+    const auto cap = static_cast<size_t>(bucket_bytes);
+    // Gradients arrive from the last layer back, so buckets are laid out that way round.
+    auto buckets = std::get<0>(
+        c10d::compute_bucket_assignment_by_size(tensors, {c10d::kDefaultFirstBucketBytes, cap}, sparse));
+    std::vector<std::vector<size_t>> reversed(buckets.rbegin(), buckets.rend());
+    auto made = std::make_unique<c10d::Reducer>(
+        tensors, reversed, group->group, sparse, bucket_bytes, /*find_unused_parameters=*/false,
+        /*gradient_as_bucket_view=*/false, names, c10d::kDefaultFirstBucketBytes,
+        /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<int64_t>{});
+    made->register_comm_hook(std::make_unique<SumHook>(group->group));
+    *reducer = new monopass_c10d_reducer{std::move(made)};
+  });
+}
+
+char* monopass_c10d_reducer_prepare(monopass_c10d_reducer* reducer) {
+  return guarded([&] {
+    // As DistributedDataParallel's forward does: once, after the first reduced step, buckets follow the order in which
+    // gradients really arrived.
+    reducer->reducer->rebuild_buckets();
+    reducer->reducer->prepare_for_forward();
+    reducer->reducer->prepare_for_backward({});
+  });
+}
+
+void monopass_c10d_reducer_free(monopass_c10d_reducer* reducer) {
+  char* error = guarded([&] {
+    reducer->reducer->remove_autograd_hooks();
+    delete reducer;
+  });
+  std::free(error);
+}
+
+void monopass_clear_gradient(monopass_tensor tensor) { as_tensor(tensor).mutable_grad().reset(); }
+
+void monopass_c10d_free_string(char* string) { std::free(string); }
+}

@@ -1,0 +1,43 @@
+// What this processor can run, and how work is spread over libtorch's threads.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <c10/core/ScalarType.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace monopass {
+
+// Whether the AVX-512 kernels exist and run here for tensors of `kind`.
+bool kernels_run(c10::ScalarType kind);
+
+// 64-byte aligned memory for one worker.
+struct Scratch {
+  explicit Scratch(int64_t bytes) : memory(bytes > 0 ? std::aligned_alloc(64, (bytes + 63) / 64 * 64) : nullptr) {
+    if (bytes > 0 && !memory) throw std::bad_alloc();
+  }
+  ~Scratch() { std::free(memory); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  void* memory;
+};
+
+// Runs `task(i, scratch)` for i in [0, count), each worker taking the next one when it is free. What a task computes must not
+// depend on who runs it.
+template <typename F>
+void run_tasks(int64_t count, int64_t scratch_bytes, F&& task) {
+  if (count <= 0) return;
+  const int64_t workers = std::min<int64_t>(at::get_num_threads(), count);
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, workers, 1, [&](int64_t, int64_t) {
+    Scratch scratch(scratch_bytes);
+    for (int64_t i = next++; i < count; i = next++) task(i, scratch.memory);
+  });
+}
+
+}  // namespace monopass

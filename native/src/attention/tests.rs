@@ -1,0 +1,231 @@
+use super::*;
+use tch::{Device, Kind, Tensor};
+
+/// Softmax attention in float64, written out.
+pub(crate) fn oracle(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    start: &Tensor,
+    end: &Tensor,
+    extra: Option<&Tensor>,
+    scale: f64,
+) -> Tensor {
+    let group = q.size()[2] / k.size()[2];
+    let wide = |t: &Tensor| t.to_kind(Kind::Double).transpose(1, 2);
+    let (q, k, v) = (
+        wide(q),
+        wide(k).repeat_interleave_self_int(group, 1, None),
+        wide(v).repeat_interleave_self_int(group, 1, None),
+    );
+    let mask = by_tensor_ops::visible(start, end, extra, k.size()[2]).unsqueeze(1);
+    let scores = (q.matmul(&k.transpose(2, 3)) * scale).masked_fill(&mask.logical_not(), -1e300);
+    let weights = scores.softmax(-1, Kind::Double) * mask.to_kind(Kind::Double);
+    weights.matmul(&v).transpose(1, 2).contiguous()
+}
+
+struct Case {
+    batch: i64,
+    q_len: i64,
+    k_len: i64,
+    heads: i64,
+    kv_heads: i64,
+    dim: i64,
+    kind: Kind,
+    extra: i64,
+    seed: i64,
+}
+
+/// Relative error of the largest kind: max |a - b| over max |b|.
+fn difference(got: &Tensor, want: &Tensor) -> f64 {
+    let want = want.to_kind(Kind::Double);
+    let top = want.abs().max().double_value(&[]).max(1e-3);
+    (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]) / top
+}
+
+fn leaf(t: &Tensor) -> Tensor {
+    t.detach().copy().set_requires_grad(true)
+}
+
+/// Compares output and the three gradients with the oracle's.
+fn check(case: &Case, start: &Tensor, end: &Tensor) {
+    let Case {
+        batch,
+        q_len,
+        k_len,
+        heads,
+        kv_heads,
+        dim,
+        kind,
+        ..
+    } = *case;
+    tch::manual_seed(case.seed);
+    let random =
+        |len: i64, heads: i64| Tensor::randn([batch, len, heads * dim + 32], (Kind::Float, Device::Cpu)).to_kind(kind);
+    // Slices of wider rows: strides as a fused projection has them.
+    let bases = [
+        leaf(&random(q_len, heads)),
+        leaf(&random(k_len, kv_heads)),
+        leaf(&random(k_len, kv_heads)),
+    ];
+    let views = |bases: &[Tensor; 3]| {
+        let cut = |t: &Tensor, h: i64| t.narrow(2, 16, h * dim).unflatten(2, [h, dim]);
+        [
+            cut(&bases[0], heads),
+            cut(&bases[1], kv_heads),
+            cut(&bases[2], kv_heads),
+        ]
+    };
+    let extra = (case.extra > 0).then(|| Tensor::rand([1, q_len, case.extra], (Kind::Float, Device::Cpu)).lt(0.3));
+    let scale = 1.0 / (dim as f64).sqrt();
+    let grad = Tensor::randn([batch, q_len, heads, dim], (Kind::Float, Device::Cpu)).to_kind(kind);
+
+    let [q, k, v] = views(&bases);
+    let out = attend(&q, &k, &v, start, end, extra.as_ref(), scale);
+    (&out * &grad).sum(Kind::Float).backward();
+    let doubles = [0, 1, 2].map(|i: usize| leaf(&bases[i].to_kind(Kind::Double)));
+    let [q, k, v] = views(&doubles);
+    let want = oracle(&q, &k, &v, start, end, extra.as_ref(), scale);
+    (&want * &grad.to_kind(Kind::Double)).sum(Kind::Double).backward();
+
+    let limit = if kind == Kind::Float { 1e-5 } else { 1.5e-2 };
+    assert!(out.is_contiguous() && out.kind() == kind);
+    let errors = [
+        difference(&out, &want),
+        difference(&bases[0].grad(), &doubles[0].grad()),
+        difference(&bases[1].grad(), &doubles[1].grad()),
+        difference(&bases[2].grad(), &doubles[2].grad()),
+    ];
+    assert!(
+        errors.iter().all(|error| error.is_finite() && *error < limit),
+        "errors {errors:?} (out, dq, dk, dv) for {batch}x{q_len}x{k_len} heads {heads}/{kv_heads} dim {dim} {kind:?} extra {}",
+        case.extra
+    );
+}
+
+fn causal(q_len: i64, k_len: i64) -> (Tensor, Tensor) {
+    let end = Tensor::arange_start(k_len - q_len + 1, k_len + 1, (Kind::Int, Device::Cpu)).unsqueeze(0);
+    (end.zeros_like(), end)
+}
+
+fn random_ranges(batch: i64, q_len: i64, k_len: i64, seed: i64) -> (Tensor, Tensor) {
+    tch::manual_seed(seed);
+    let a = Tensor::randint(k_len + 1, [batch, q_len], (Kind::Int, Device::Cpu));
+    let b = Tensor::randint(k_len + 1, [batch, q_len], (Kind::Int, Device::Cpu));
+    (a.minimum(&b), a.maximum(&b))
+}
+
+#[test]
+fn causal_lengths_groups_and_head_sizes() {
+    let cases = [
+        (1, 1, 1, 1, 1, 16),
+        (1, 7, 7, 2, 1, 32),
+        (2, 65, 65, 9, 3, 64),
+        (1, 130, 400, 4, 4, 64),
+        (1, 300, 300, 14, 2, 64),
+        (1, 97, 333, 8, 1, 128),
+        (2, 40, 50, 3, 3, 80),
+    ];
+    for (seed, (batch, q_len, k_len, heads, kv_heads, dim)) in cases.into_iter().enumerate() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let (start, end) = causal(q_len, k_len);
+            let seed = seed as i64;
+            check(
+                &Case {
+                    batch,
+                    q_len,
+                    k_len,
+                    heads,
+                    kv_heads,
+                    dim,
+                    kind,
+                    extra: 0,
+                    seed,
+                },
+                &start,
+                &end,
+            );
+        }
+    }
+}
+
+#[test]
+fn random_ranges_with_and_without_extra_keys() {
+    for seed in 0..12 {
+        let (batch, q_len, k_len) = (1 + seed % 2, 20 + 17 * seed, 150 + 31 * seed);
+        let (start, end) = random_ranges(batch, q_len, k_len, seed);
+        // Some rows see nothing by range.
+        let end = end.where_self(
+            &Tensor::rand([batch, q_len], (Kind::Float, Device::Cpu)).gt(0.1),
+            &start,
+        );
+        for kind in [Kind::Float, Kind::BFloat16] {
+            check(
+                &Case {
+                    batch,
+                    q_len,
+                    k_len,
+                    heads: 6,
+                    kv_heads: 2,
+                    dim: 64,
+                    kind,
+                    extra: (seed % 3) * 37,
+                    seed,
+                },
+                &start,
+                &end,
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_that_see_nothing_are_zero_and_give_no_gradient() {
+    for kind in [Kind::Float, Kind::BFloat16, Kind::Double] {
+        let make = |heads: i64| leaf(&Tensor::randn([1, 5, heads, 16], (Kind::Float, Device::Cpu)).to_kind(kind));
+        let (q, k, v) = (make(2), make(1), make(1));
+        let start = Tensor::from_slice(&[0i32, 2, 3, 5, 0]).unsqueeze(0);
+        let end = Tensor::from_slice(&[5i32, 2, 1, 9, 3]).unsqueeze(0);
+        let out = range_attention(&q, &k, &v, &start, &end, 0.25);
+        out.sum(Kind::Float).backward();
+        for (row, empty) in [false, true, true, true, false].into_iter().enumerate() {
+            let row = row as i64;
+            assert_eq!(out.select(1, row).abs().max().double_value(&[]) == 0.0, empty);
+            assert_eq!(q.grad().select(1, row).abs().max().double_value(&[]) == 0.0, empty);
+        }
+        assert!(k.grad().isfinite().all().int64_value(&[]) == 1);
+    }
+}
+
+#[test]
+fn decoding_against_a_long_cache_equals_the_whole_pass() {
+    let (start, end) = causal(600, 600);
+    for kind in [Kind::Float, Kind::BFloat16] {
+        tch::manual_seed(3);
+        let make = |heads: i64| Tensor::randn([1, 600, heads, 64], (Kind::Float, Device::Cpu)).to_kind(kind);
+        let (q, k, v) = (make(9), make(3), make(3));
+        let whole = range_attention(&q, &k, &v, &start, &end, 0.125);
+        for rows in [1, 4, 8] {
+            let at = 600 - rows;
+            let part = range_attention(
+                &q.narrow(1, at, rows),
+                &k,
+                &v,
+                &start.narrow(1, at, rows),
+                &end.narrow(1, at, rows),
+                0.125,
+            );
+            let limit = if kind == Kind::Float { 1e-6 } else { 1e-2 };
+            assert!(difference(&part, &whole.narrow(1, at, rows)) < limit);
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_say_what_was_wanted() {
+    let q = Tensor::zeros([1, 3, 4, 16], (Kind::Float, Device::Cpu));
+    let k = Tensor::zeros([1, 3, 3, 16], (Kind::Float, Device::Cpu));
+    let (start, end) = causal(3, 3);
+    let problem = fits(&q, &k, &k, &start, &end, None).unwrap_err();
+    assert_eq!(problem, "4 query heads, wanted a multiple of the 3 key-value heads");
+}
