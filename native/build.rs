@@ -6,15 +6,8 @@ use std::{
 };
 
 /// What the kernels of `*_avx512.cpp` may use; `cpu.cpp` asks the processor for the same before calling them.
-const AVX512: [&str; 7] = [
-    "-mavx512f",
-    "-mavx512bw",
-    "-mavx512dq",
-    "-mavx512vl",
-    "-mavx512bf16",
-    "-mfma",
-    "-mprefer-vector-width=512",
-];
+const AVX512: [&str; 7] =
+    ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -22,10 +15,9 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
 
-    let (kernels, sources): (Vec<_>, Vec<_>) = cpp_files().into_iter().partition(|path| {
-        path.file_stem()
-            .is_some_and(|stem| stem.to_string_lossy().ends_with("_avx512"))
-    });
+    let (kernels, sources): (Vec<_>, Vec<_>) = cpp_files()
+        .into_iter()
+        .partition(|path| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("_avx512")));
     if sources.is_empty() {
         return;
     }
@@ -71,11 +63,7 @@ fn base() -> cc::Build {
         .pic(true)
         // libtorch's headers are not free of warnings.
         .warnings(false)
-        .includes([
-            include.clone(),
-            include.join("torch/csrc/api/include"),
-            PathBuf::from("cpp"),
-        ])
+        .includes([include.clone(), include.join("torch/csrc/api/include"), PathBuf::from("cpp")])
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .define("USE_DISTRIBUTED", None)
         .define("USE_C10D_GLOO", None)

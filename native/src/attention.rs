@@ -88,32 +88,16 @@ fn fits(
     extra: Option<&Tensor>,
 ) -> Result<(), String> {
     let (&[batch, q_len, heads, head_dim], &[k_batch, k_len, kv_heads, k_dim]) = (&q.size()[..], &k.size()[..]) else {
-        return Err(format!(
-            "q {:?} and k {:?}, wanted four dimensions each",
-            q.size(),
-            k.size()
-        ));
+        return Err(format!("q {:?} and k {:?}, wanted four dimensions each", q.size(), k.size()));
     };
     if v.size() != k.size() || k_batch != batch || k_dim != head_dim {
-        return Err(format!(
-            "q {:?}, k {:?}, v {:?} do not belong together",
-            q.size(),
-            k.size(),
-            v.size()
-        ));
+        return Err(format!("q {:?}, k {:?}, v {:?} do not belong together", q.size(), k.size(), v.size()));
     }
     if kv_heads == 0 || heads % kv_heads != 0 {
-        return Err(format!(
-            "{heads} query heads, wanted a multiple of the {kv_heads} key-value heads"
-        ));
+        return Err(format!("{heads} query heads, wanted a multiple of the {kv_heads} key-value heads"));
     }
     if k.kind() != q.kind() || v.kind() != q.kind() {
-        return Err(format!(
-            "kinds {:?}, {:?}, {:?} of q, k, v, wanted the same",
-            q.kind(),
-            k.kind(),
-            v.kind()
-        ));
+        return Err(format!("kinds {:?}, {:?}, {:?} of q, k, v, wanted the same", q.kind(), k.kind(), v.kind()));
     }
     if k.device() != q.device() || v.device() != q.device() {
         return Err("q, k and v are on different devices".to_owned());

@@ -144,25 +144,13 @@ impl ProcessGroup {
     /// # Errors
     /// Parameters differ between processes.
     pub fn reducer(&self, parameters: &[Tensor], bucket_bytes: i64) -> Result<Reducer<'_>, C10dError> {
-        let pointers: Vec<*mut c_void> = parameters
-            .iter()
-            .map(|tensor| tensor.as_ptr().cast_mut().cast())
-            .collect();
+        let pointers: Vec<*mut c_void> = parameters.iter().map(|tensor| tensor.as_ptr().cast_mut().cast()).collect();
         let mut raw = ptr::null_mut();
         // SAFETY: the pointers are read during the call only: the reducer keeps handles of its own to the same tensors.
         check(unsafe {
-            monopass_c10d_reducer_new(
-                self.raw,
-                pointers.as_ptr(),
-                pointers.len() as i64,
-                bucket_bytes,
-                &mut raw,
-            )
+            monopass_c10d_reducer_new(self.raw, pointers.as_ptr(), pointers.len() as i64, bucket_bytes, &mut raw)
         })?;
-        Ok(Reducer {
-            raw,
-            group: PhantomData,
-        })
+        Ok(Reducer { raw, group: PhantomData })
     }
 }
 
@@ -208,9 +196,7 @@ pub fn clear_gradient(parameter: &mut Tensor) {
 }
 
 fn c_string(text: &str) -> Result<CString, C10dError> {
-    CString::new(text).map_err(|_| C10dError::ZeroByte {
-        text: text.escape_debug().to_string(),
-    })
+    CString::new(text).map_err(|_| C10dError::ZeroByte { text: text.escape_debug().to_string() })
 }
 
 fn check(error: *mut c_char) -> Result<(), C10dError> {

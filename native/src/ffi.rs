@@ -18,6 +18,59 @@ unsafe extern "C" {
         extra: *const C_tensor,
         scale: f64,
     ) -> *mut c_char;
+    pub(crate) fn monopass_rms_norm(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        eps: f64,
+    ) -> *mut c_char;
+    pub(crate) fn monopass_silu_mul(out: *mut *mut C_tensor, gate_up: *const C_tensor) -> *mut c_char;
+    pub(crate) fn monopass_rope(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        cos: *const C_tensor,
+        sin: *const C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn monopass_rope_qkv(
+        out: *mut *mut C_tensor,
+        qkv: *const C_tensor,
+        cos: *const C_tensor,
+        sin: *const C_tensor,
+        heads: i64,
+        kv_heads: i64,
+    ) -> *mut c_char;
+    pub(crate) fn monopass_cross_entropy_sum(
+        out: *mut *mut C_tensor,
+        logits: *const C_tensor,
+        labels: *const C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn monopass_linear(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn monopass_adamw(
+        param: *const C_tensor,
+        master: *const C_tensor,
+        grad: *const C_tensor,
+        mean: *const C_tensor,
+        square: *const C_tensor,
+        step: i64,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        eps: f64,
+        weight_decay: f64,
+        grad_scale: f64,
+        done: *mut c_int,
+    ) -> *mut c_char;
+    pub(crate) fn monopass_sum_of_squares(
+        tensors: *const *const C_tensor,
+        count: i64,
+        sum: *mut f64,
+        done: *mut c_int,
+    ) -> *mut c_char;
 }
 
 /// Whether the fused kernels run here for tensors of `kind` on `device`: float32 and bf16 on a processor with AVX-512

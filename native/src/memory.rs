@@ -37,12 +37,7 @@ fn cgroup_left_mib() -> Option<f64> {
     [
         (v2.as_str(), "memory.max", "memory.current", "inactive_file"),
         ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        (
-            "/sys/fs/cgroup/memory",
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-            "total_inactive_file",
-        ),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ]
     .iter()
     .find_map(|(folder, limit, usage, cache)| {
@@ -50,10 +45,7 @@ fn cgroup_left_mib() -> Option<f64> {
         let limit: f64 = read(limit)?.trim().parse().ok()?;
         let usage: f64 = read(usage)?.trim().parse().ok()?;
         let cache = read("memory.stat")
-            .and_then(|stat| {
-                stat.lines()
-                    .find_map(|line| line.strip_prefix(&format!("{cache} "))?.parse::<f64>().ok())
-            })
+            .and_then(|stat| stat.lines().find_map(|line| line.strip_prefix(&format!("{cache} "))?.parse::<f64>().ok()))
             .unwrap_or(0.0);
         Some(((limit - usage + cache) / BYTES_PER_MIB).max(0.0))
     })

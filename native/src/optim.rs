@@ -1,7 +1,11 @@
 //! One fused AdamW step over many parameters.
 
 pub(crate) mod by_tensor_ops;
+#[cfg(test)]
+mod tests;
 
+use crate::{error::unwrap, ffi};
+use std::ffi::c_int;
 use tch::Tensor;
 
 /// Hyper-parameters of one step (decoupled weight decay, Loshchilov & Hutter 2019).
@@ -25,6 +29,10 @@ pub struct AdamWStep {
 
 /// Updates `param` in place from `grad`. `master` (float32) is the precise copy when `param` is bf16. `exp_avg`,
 /// `exp_avg_sq` any float kind; the arithmetic is float32.
+///
+/// # Panics
+/// When shapes do not fit, as tch's own operations do.
+#[allow(unsafe_code, reason = "calls the kernel")]
 pub fn adamw_step(
     param: &mut Tensor,
     master: Option<&mut Tensor>,
@@ -33,10 +41,43 @@ pub fn adamw_step(
     exp_avg_sq: &mut Tensor,
     s: &AdamWStep,
 ) {
-    by_tensor_ops::adamw_step(param, master, grad, exp_avg, exp_avg_sq, s);
+    let mut done: c_int = 0;
+    let precise = master.as_ref().map_or(std::ptr::null(), |t| t.as_ptr());
+    // SAFETY: live tensors; the kernel checks kinds, sizes, device and layout itself and else leaves them alone.
+    let error = unsafe {
+        ffi::monopass_adamw(
+            param.as_ptr(),
+            precise,
+            grad.as_ptr(),
+            exp_avg.as_ptr(),
+            exp_avg_sq.as_ptr(),
+            s.step,
+            s.lr,
+            s.beta1,
+            s.beta2,
+            s.eps,
+            s.weight_decay,
+            s.grad_scale,
+            &raw mut done,
+        )
+    };
+    unwrap(ffi::check("adamw_step", error));
+    if done == 0 {
+        by_tensor_ops::adamw_step(param, master, grad, exp_avg, exp_avg_sq, s);
+    }
 }
 
 /// Sum of squares over all tensors, added in double. Zero for none.
+#[allow(unsafe_code, reason = "calls the kernel")]
 pub fn sum_of_squares(tensors: &[Tensor]) -> f64 {
-    by_tensor_ops::sum_of_squares(tensors)
+    let pointers: Vec<_> = tensors.iter().map(Tensor::as_ptr).collect();
+    let count = i64::try_from(pointers.len()).expect("a slice's length fits an i64");
+    let (mut sum, mut done): (f64, c_int) = (0.0, 0);
+    // SAFETY: `count` live tensors; the kernel checks kinds, device and layout itself.
+    let error = unsafe { ffi::monopass_sum_of_squares(pointers.as_ptr(), count, &raw mut sum, &raw mut done) };
+    unwrap(ffi::check("sum_of_squares", error));
+    if done == 0 {
+        return by_tensor_ops::sum_of_squares(tensors);
+    }
+    sum
 }

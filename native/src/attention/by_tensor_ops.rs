@@ -22,10 +22,7 @@ pub(super) fn range_attention(
     // Only the GPU's flash kernel shares key and value heads itself; the masked kernels would fall back to a slow path.
     let share_heads = heads_per_kv > 1 && causal && half_on_gpu;
     let (k, v) = if heads_per_kv > 1 && !share_heads {
-        (
-            k.repeat_interleave_self_int(heads_per_kv, 2, None),
-            v.repeat_interleave_self_int(heads_per_kv, 2, None),
-        )
+        (k.repeat_interleave_self_int(heads_per_kv, 2, None), v.repeat_interleave_self_int(heads_per_kv, 2, None))
     } else {
         (k.shallow_clone(), v.shallow_clone())
     };
@@ -48,20 +45,14 @@ pub(super) fn range_attention(
         .logical_or(&sees_any.logical_not().unsqueeze(2).logical_and(&first_key))
         .unsqueeze(1)
         .to_device(q.device());
-    let keep = sees_any
-        .unsqueeze(2)
-        .unsqueeze(3)
-        .to_device(q.device())
-        .to_kind(q.kind());
+    let keep = sees_any.unsqueeze(2).unsqueeze(3).to_device(q.device()).to_kind(q.kind());
     (attend(Some(&mask), false).transpose(1, 2) * keep).contiguous()
 }
 
 /// Boolean `[batch or 1, q_len, k_len]` on the CPU.
 pub(super) fn visible(start: &Tensor, end: &Tensor, extra: Option<&Tensor>, k_len: i64) -> Tensor {
     let keys = Tensor::arange(k_len, (Kind::Int, Device::Cpu));
-    let range = keys
-        .ge_tensor(&start.unsqueeze(2))
-        .logical_and(&keys.lt_tensor(&end.unsqueeze(2)));
+    let range = keys.ge_tensor(&start.unsqueeze(2)).logical_and(&keys.lt_tensor(&end.unsqueeze(2)));
     match extra {
         Some(extra) => {
             let columns = extra.size()[2];

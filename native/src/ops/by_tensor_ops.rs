@@ -28,16 +28,10 @@ pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
 
 /// See [`super::cross_entropy_sum`].
 pub(crate) fn cross_entropy_sum(logits: &Tensor, labels: &Tensor) -> Tensor {
-    logits
-        .to_kind(inner_kind(logits))
-        .cross_entropy_loss(labels, None::<Tensor>, Reduction::Sum, -100, 0.0)
+    logits.to_kind(inner_kind(logits)).cross_entropy_loss(labels, None::<Tensor>, Reduction::Sum, -100, 0.0)
 }
 
 /// Half kinds compute in float32, float64 stays (the tests' oracle).
 fn inner_kind(x: &Tensor) -> Kind {
-    if x.kind() == Kind::Double {
-        Kind::Double
-    } else {
-        Kind::Float
-    }
+    if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }

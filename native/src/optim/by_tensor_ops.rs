@@ -13,11 +13,7 @@ pub(crate) fn adamw_step(
     s: &AdamWStep,
 ) {
     no_grad(|| {
-        let inner = if param.kind() == Kind::Double {
-            Kind::Double
-        } else {
-            Kind::Float
-        };
+        let inner = if param.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         let grad = grad.to_kind(inner) * s.grad_scale;
         let mean = exp_avg.to_kind(inner) * s.beta1 + &grad * (1.0 - s.beta1);
         let mean_square = exp_avg_sq.to_kind(inner) * s.beta2 + &grad * &grad * (1.0 - s.beta2);

@@ -1,0 +1,181 @@
+use super::*;
+use tch::{Device, Kind, Tensor};
+
+const KINDS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
+
+fn random(size: &[i64], kind: Kind) -> Tensor {
+    Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(kind)
+}
+
+fn leaf(t: &Tensor) -> Tensor {
+    t.detach().copy().set_requires_grad(true)
+}
+
+/// max |got - want| over max |want|.
+fn difference(got: &Tensor, want: &Tensor) -> f64 {
+    assert_eq!(got.size(), want.size());
+    let want = want.to_kind(Kind::Double);
+    let top = want.abs().max().double_value(&[]).max(1e-6);
+    (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]) / top
+}
+
+/// Runs `ours` on `inputs` and `twin` on float64 copies; compares results and gradients of all inputs.
+fn check(inputs: &[Tensor], kind: Kind, ours: impl Fn(&[Tensor]) -> Tensor, twin: impl Fn(&[Tensor]) -> Tensor) {
+    let run = |inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Tensor| {
+        let out = f(inputs);
+        tch::manual_seed(7);
+        let grad = random(&out.size(), kind).to_kind(out.kind());
+        (&out * grad).sum(Kind::Double).backward();
+        out
+    };
+    let leaves: Vec<_> = inputs.iter().map(leaf).collect();
+    let doubles: Vec<_> = inputs.iter().map(|t| leaf(&t.to_kind(Kind::Double))).collect();
+    let (got, want) = (run(&leaves, &ours), run(&doubles, &twin));
+    let limit = if kind == Kind::Float { 2e-6 } else { 1.6e-2 };
+    let error = difference(&got, &want);
+    assert!(error < limit, "output of {kind:?}: {error}");
+    for (i, (got, want)) in leaves.iter().zip(&doubles).enumerate() {
+        let error = difference(&got.grad(), &want.grad());
+        assert!(error < limit, "gradient {i} of {kind:?}: {error}");
+    }
+}
+
+#[test]
+fn rms_norm_equals_its_twin() {
+    tch::manual_seed(1);
+    for kind in KINDS {
+        for (rows, hidden) in [(1, 16), (300, 576), (70, 50)] {
+            let inputs = [random(&[2, rows, hidden], kind), random(&[hidden], kind) + 1.0];
+            check(&inputs, kind, |t| rms_norm(&t[0], &t[1], 1e-5), |t| by_tensor_ops::rms_norm(&t[0], &t[1], 1e-5));
+        }
+        // The same roundings in the same places: bf16 results equal the twin's but for a last bit where float32 sums differ.
+        let (x, w) = (random(&[64, 576], kind), random(&[576], kind));
+        assert!(difference(&rms_norm(&x, &w, 1e-5), &by_tensor_ops::rms_norm(&x, &w, 1e-5)) < 4e-3);
+    }
+}
+
+#[test]
+fn rms_norm_of_strided_heads_and_frozen_weight() {
+    tch::manual_seed(2);
+    let (base, weight) = (leaf(&random(&[2, 5, 96], Kind::Float)), random(&[16], Kind::Float));
+    let heads = base.narrow(2, 16, 64).unflatten(2, [4, 16]);
+    let out = rms_norm(&heads, &weight, 1e-6);
+    assert!(difference(&out, &by_tensor_ops::rms_norm(&heads, &weight, 1e-6)) < 1e-6);
+    out.sum(Kind::Float).backward();
+    assert!(base.grad().narrow(2, 0, 16).abs().max().double_value(&[]) == 0.0);
+}
+
+#[test]
+fn silu_mul_equals_its_twin() {
+    tch::manual_seed(3);
+    for kind in KINDS {
+        for width in [16, 1536, 42] {
+            check(
+                &[random(&[3, 20, 2 * width], kind) * 3.0],
+                kind,
+                |t| silu_mul(&t[0]),
+                |t| by_tensor_ops::silu_mul(&t[0]),
+            );
+        }
+    }
+    let extremes = Tensor::from_slice(&[-1e4f32, 1e4, -90.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+    let got = Vec::<f32>::try_from(silu_mul(&extremes)).unwrap();
+    assert_eq!(got, [0.0, 1e4, got[2], 0.0]);
+    assert!(got[2].abs() < 1e-30);
+}
+
+#[test]
+fn rope_equals_its_twin_for_views_of_a_fused_projection() {
+    tch::manual_seed(4);
+    for kind in KINDS {
+        for (batch, angles, dim) in [(1, 1, 64), (3, 3, 128), (2, 1, 20)] {
+            let (seq, heads, kv) = (33, 3, 1);
+            let angle = random(&[angles, seq, dim / 2], Kind::Float) * 10.0;
+            let (cos, sin) = (angle.cos(), angle.sin());
+            let qkv = random(&[batch, seq, (heads + 2 * kv) * dim], kind);
+            let view = |t: &Tensor| t.narrow(2, 0, heads * dim).unflatten(2, [heads, dim]);
+            check(
+                &[qkv.shallow_clone()],
+                kind,
+                |t| rope(&view(&t[0]), &cos, &sin),
+                |t| by_tensor_ops::rope(&view(&t[0]), &cos, &sin),
+            );
+            check(
+                &[qkv],
+                kind,
+                |t| {
+                    let (q, k, v) = rope_qkv(&t[0], &cos, &sin, heads, kv);
+                    Tensor::cat(&[q, k, v], 2)
+                },
+                |t| {
+                    let part =
+                        |first: i64, count: i64| t[0].narrow(2, first * dim, count * dim).unflatten(2, [count, dim]);
+                    let turn = |x: Tensor| by_tensor_ops::rope(&x, &cos, &sin);
+                    Tensor::cat(&[turn(part(0, heads)), turn(part(heads, kv)), part(heads + kv, kv)], 2)
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn rope_qkv_takes_a_gradient_of_one_part_only() {
+    let qkv = leaf(&random(&[1, 4, 4 * 16], Kind::Float));
+    let angle = random(&[1, 4, 8], Kind::Float);
+    let (_, k, _) = rope_qkv(&qkv, &angle.cos(), &angle.sin(), 2, 1);
+    k.square().sum(Kind::Float).backward();
+    let grad = qkv.grad();
+    assert!(difference(&grad.narrow(2, 32, 16), &(qkv.narrow(2, 32, 16) * 2.0)) < 1e-5);
+    assert!(grad.narrow(2, 0, 32).abs().max().double_value(&[]) == 0.0);
+    assert!(grad.narrow(2, 48, 16).abs().max().double_value(&[]) == 0.0);
+}
+
+#[test]
+fn cross_entropy_equals_its_twin_and_ignores_unlabelled_rows() {
+    tch::manual_seed(5);
+    for kind in KINDS {
+        let labels = Tensor::from_slice(&[0i64, 999, -100, 17, 3]);
+        check(
+            &[random(&[5, 1000], kind) * 4.0],
+            kind,
+            |t| cross_entropy_sum(&t[0], &labels),
+            |t| by_tensor_ops::cross_entropy_sum(&t[0], &labels),
+        );
+        let logits = leaf(&random(&[5, 1000], kind));
+        cross_entropy_sum(&logits, &labels).backward();
+        assert!(logits.grad().get(2).abs().max().double_value(&[]) == 0.0);
+    }
+}
+
+#[test]
+#[should_panic(expected = "label 1000 of row 1, wanted 0 <= label < 1000")]
+fn cross_entropy_refuses_a_label_outside_the_vocabulary() {
+    let _ = cross_entropy_sum(&random(&[2, 1000], Kind::Float), &Tensor::from_slice(&[1i64, 1000]));
+}
+
+#[test]
+fn linear_of_few_rows_equals_the_product() {
+    tch::manual_seed(6);
+    for kind in KINDS {
+        for (rows, input, output) in
+            [(1, 576, 960), (4, 576, 33), (3, 1536, 576), (7, 40, 5), (16, 33, 130), (17, 64, 64)]
+        {
+            let (x, w, b) = (random(&[1, rows, input], kind), random(&[output, input], kind), random(&[output], kind));
+            let want = |b: Option<&Tensor>| {
+                let wide = |t: &Tensor| t.to_kind(Kind::Double);
+                wide(&x).linear(&wide(&w), b.map(wide).as_ref())
+            };
+            let limit = if kind == Kind::Float { 1e-6 } else { 8e-3 };
+            assert!(difference(&linear(&x, &w, None), &want(None)) < limit);
+            assert!(difference(&linear(&x, &w, Some(&b)), &want(Some(&b))) < limit);
+        }
+    }
+}
+
+#[test]
+fn linear_keeps_gradients() {
+    let (x, w) = (leaf(&random(&[2, 8], Kind::Float)), leaf(&random(&[4, 8], Kind::Float)));
+    linear(&x, &w, None).sum(Kind::Float).backward();
+    assert!(difference(&w.grad(), &x.sum_dim_intlist([0i64].as_slice(), true, None).expand([4, 8], false)) < 1e-6);
+    assert_eq!(x.grad().size(), [2, 8]);
+}
