@@ -1,1 +1,66 @@
-//! Monopass trainer.
+//! Training: objectives, the one loop, optimiser and schedule, distribution, checkpoints.
+//!
+//! [`train`] runs one stage:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut model: model::CausalLm = unimplemented!();
+//! # fn open(_: &data::batch::LoaderConfig, _: u64) -> Result<trainer::StepBatches, data::DataError> { unimplemented!() }
+//! use std::sync::atomic::AtomicBool;
+//! let config = trainer::TrainConfig::default();
+//! let ranks = trainer::Ranks::from_env(std::time::Duration::from_secs(600), false)?;
+//! let stop = AtomicBool::new(false); // set by a signal handler
+//! let report = trainer::train(
+//!     &mut model,
+//!     &mut |settings, first_step| open(settings, first_step),
+//!     &config,
+//!     trainer::Run {
+//!         folder: std::path::Path::new("runs/mine/train/main"),
+//!         seed: 1,
+//!         num_samples: 1000,
+//!         data_fingerprint: "content hash of the training set",
+//!         ranks: &ranks,
+//!         stop: &stop,
+//!         evaluate: None,
+//!         quiet: false,
+//!     },
+//! )?;
+//! println!("{:?} after {} steps", report.outcome, report.state.step);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - The same call continues an interrupted or killed run from its newest whole checkpoint, bit for bit on the same machine
+//!   and world size. A finished one returns at once with the trained weights in the model.
+//! - The model must have been loaded in [`Precision::weights`](config::Precision::weights) of the configured precision; `train`
+//!   makes its weights trainable or adds adapters, and leaves what it holds when done for the next stage or for saving.
+//! - Several processes each call it with their own [`Ranks`]; rank 0 writes files.
+//! - Errors are [`TrainError`]; libtorch's panics become [`TrainError::Panicked`].
+
+pub mod adamw;
+pub mod bench;
+pub mod checkpoint;
+pub mod config;
+pub mod distribution;
+mod error;
+mod fit;
+pub mod gradients;
+pub mod metrics;
+mod neftune;
+pub mod objectives;
+mod progress;
+pub mod resume;
+pub mod schedule;
+pub mod seeds;
+mod studied_batch;
+pub mod tensorboard;
+mod train;
+pub mod train_step;
+
+pub use config::{CheckpointConfig, Precision, Stage, StageConfig, TrainConfig};
+pub use distribution::Ranks;
+pub use error::TrainError;
+pub use fit::{Evaluate, Evaluation, OpenLoader, Outcome, Run, StepBatches, TrainReport};
+pub use objectives::{FirstConfig, ObjectiveConfig, ranking_loss::RankingLoss};
+pub use schedule::Schedule;
+pub use train::train;

@@ -1,0 +1,294 @@
+//! The training loop of one stage.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use data::DataError;
+use data::batch::{LoaderConfig, StepBatch};
+use model::CausalLm;
+
+use crate::TrainError;
+use crate::checkpoint::{self, Content, Found, TrainerState};
+use crate::config::TrainConfig;
+use crate::distribution::Ranks;
+use crate::metrics::MetricsLog;
+use crate::objectives::Objective;
+use crate::progress::{Line, Progress};
+use crate::resume;
+use crate::studied_batch;
+use crate::train_step::{Learner, StepMetrics, StepSettings, train_step};
+
+/// The steps of one rank, in order.
+pub type StepBatches = Box<dyn Iterator<Item = Result<StepBatch, DataError>>>;
+
+/// Opens the loader at an optimiser step: `(settings, first step wanted)`.
+pub type OpenLoader<'a> = dyn FnMut(&LoaderConfig, u64) -> Result<StepBatches, DataError> + 'a;
+
+/// What an evaluation between steps returns: named numbers for the log.
+pub type Evaluation = Result<Vec<(String, f64)>, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Evaluates the model after so many steps. Called on every rank at the same step.
+pub type Evaluate<'a> = dyn FnMut(&CausalLm, u64) -> Evaluation + 'a;
+
+/// What a stage runs with, beside its settings.
+pub struct Run<'a> {
+    /// Where `metrics.jsonl`, TensorBoard events and `checkpoints/` go.
+    pub folder: &'a Path,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Samples of the training set.
+    pub num_samples: u64,
+    /// Content hash of the training set: a checkpoint made on other data is not continued.
+    pub data_fingerprint: &'a str,
+    /// The processes of the run.
+    pub ranks: &'a Ranks,
+    /// Set (by a signal handler, say) to stop after the current step.
+    pub stop: &'a AtomicBool,
+    /// Called every `eval_every_steps`.
+    pub evaluate: Option<&'a mut Evaluate<'a>>,
+    /// Show nothing but warnings.
+    pub quiet: bool,
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("folder", &self.folder).field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// How a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All planned steps are done.
+    Finished,
+    /// Stopped by [`Run::stop`]; a checkpoint was written, and running again continues from it.
+    Interrupted,
+}
+
+/// What a stage did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainReport {
+    /// Finished or interrupted.
+    pub outcome: Outcome,
+    /// Where the run stands, sums over all sessions included.
+    pub state: TrainerState,
+    /// Step of the checkpoint this session continued from.
+    pub resumed_from: Option<u64>,
+    /// Damaged checkpoints that were passed over.
+    pub damaged_checkpoints: Vec<String>,
+    /// Numbers of this session's last step.
+    pub last: Option<StepMetrics>,
+    /// Tokens read per second of training, over all ranks and sessions.
+    pub tokens_per_second: f64,
+}
+
+/// The state of a stage in progress.
+pub(crate) struct Fit<'a, 'r> {
+    pub learner: Learner<'a>,
+    pub objective: Box<dyn Objective>,
+    pub config: &'a TrainConfig,
+    pub run: Run<'r>,
+    pub state: TrainerState,
+    pub resumed: Option<Found>,
+}
+
+impl Fit<'_, '_> {
+    /// Trains from `self.state.step` to the planned number of steps.
+    pub fn fit(&mut self, open_loader: &mut OpenLoader<'_>) -> Result<TrainReport, TrainError> {
+        let first = self.state.step;
+        let mut batches = self.open(open_loader)?;
+        let mut log = self.open_log()?;
+        let progress = Progress::new(self.state.num_steps, first, self.run.quiet || !self.run.ranks.is_main());
+        let mut last = None;
+
+        for step in first..self.state.num_steps {
+            let started = Instant::now();
+            let batch = next_batch(&mut batches, step, self.state.num_steps)?;
+            let waited = started.elapsed();
+
+            let settings = self.step_settings(step);
+            let metrics = train_step(
+                step,
+                &mut self.learner,
+                self.objective.as_ref(),
+                self.run.ranks,
+                &batch.micro_batches,
+                &settings,
+            )?;
+            self.count(&batch, &metrics, started.elapsed());
+            if !metrics.updated {
+                self.skipped(&batch, &metrics)?;
+            }
+
+            progress.step_done(step + 1);
+            if (step + 1).is_multiple_of(self.config.log_every) || step + 1 == self.state.num_steps {
+                let numbers = self.numbers(&metrics, &settings, started.elapsed(), waited);
+                progress.line(&Line { step: step + 1, numbers: &numbers, left: self.time_left() });
+                write_log(&mut log, "train", step + 1, &numbers)?;
+            }
+            if self.config.eval_every_steps.is_some_and(|every| (step + 1).is_multiple_of(every)) {
+                self.evaluate(&progress, &mut log)?;
+            }
+
+            last = Some(metrics);
+            let stop = self.run.ranks.any(self.run.stop.load(Ordering::Relaxed))?;
+            if stop || self.checkpoint_is_due() {
+                self.save_checkpoint(&progress)?;
+            }
+            if stop && self.state.step < self.state.num_steps {
+                return Ok(self.report(Outcome::Interrupted, last));
+            }
+        }
+        Ok(self.report(Outcome::Finished, last))
+    }
+
+    fn open(&self, open_loader: &mut OpenLoader<'_>) -> Result<StepBatches, TrainError> {
+        let (rank, world_size) = (self.run.ranks.rank(), self.run.ranks.world_size());
+        let config = self.config.loader_config(self.run.seed, rank, world_size, self.state.num_steps);
+        open_loader(&config, self.state.step).map_err(|source| TrainError::Data { step: self.state.step, source })
+    }
+
+    fn open_log(&self) -> Result<Option<MetricsLog>, TrainError> {
+        let resumed_at = self.resumed.as_ref().map(|_| self.state.step);
+        self.run.ranks.is_main().then(|| MetricsLog::open(self.run.folder, resumed_at)).transpose()
+    }
+
+    fn step_settings(&self, step: u64) -> StepSettings {
+        StepSettings {
+            seed: self.run.seed,
+            learning_rate: self.config.learning_rate(self.state.num_steps).at(step),
+            max_grad_norm: self.config.max_grad_norm,
+            neftune_alpha: self.config.neftune_alpha,
+        }
+    }
+
+    fn count(&mut self, batch: &StepBatch, metrics: &StepMetrics, took: Duration) {
+        let state = &mut self.state;
+        state.step += 1;
+        state.epoch = batch.epoch;
+        state.updates = self.learner.optimizer.updates();
+        state.samples += metrics.totals.samples as u64;
+        state.tokens += metrics.totals.tokens as u64;
+        state.seconds += took.as_secs_f64();
+        state.last_loss = Some(metrics.loss).filter(|loss| loss.is_finite());
+    }
+
+    /// Counts a skipped step, keeps its batch, and gives up after too many. All ranks see the same numbers.
+    fn skipped(&mut self, batch: &StepBatch, metrics: &StepMetrics) -> Result<(), TrainError> {
+        self.state.skipped_steps += 1;
+        let folder = self.run.folder.join("not_finite");
+        let rank = self.run.ranks.rank();
+        let path = studied_batch::save(&folder, batch.step, rank, &batch.micro_batches, metrics)?;
+        let (loss, grad_norm) = (metrics.loss, metrics.grad_norm);
+        let (skipped, limit) = (self.state.skipped_steps, self.config.max_skipped_steps);
+        if skipped > limit {
+            return Err(TrainError::NotFinite { step: batch.step, loss, grad_norm, skipped, limit, batch: path });
+        }
+        tracing::warn!(
+            "step {} skipped: loss {loss}, gradient norm {grad_norm} ({skipped} of at most {limit}); batch kept in `{}`",
+            batch.step,
+            path.display()
+        );
+        Ok(())
+    }
+
+    fn numbers(
+        &self,
+        metrics: &StepMetrics,
+        settings: &StepSettings,
+        took: Duration,
+        waited: Duration,
+    ) -> Vec<(String, f64)> {
+        let mut numbers = vec![("loss".to_owned(), metrics.loss)];
+        numbers.extend(metrics.parts.iter().map(|(name, value)| ((*name).to_owned(), *value)));
+        for (name, value) in [
+            ("learning_rate", settings.learning_rate),
+            ("grad_norm", metrics.grad_norm),
+            ("tokens_per_second", metrics.totals.tokens / took.as_secs_f64().max(1e-9)),
+            ("data_wait_seconds", waited.as_secs_f64()),
+            ("step_seconds", took.as_secs_f64()),
+            ("label_tokens", metrics.totals.label_tokens),
+            ("epoch", self.state.epoch as f64),
+            ("skipped_steps", self.state.skipped_steps as f64),
+        ] {
+            numbers.push((name.to_owned(), value));
+        }
+        numbers
+    }
+
+    fn time_left(&self) -> Duration {
+        let per_step = self.state.seconds / self.state.step.max(1) as f64;
+        Duration::from_secs_f64(per_step * (self.state.num_steps - self.state.step) as f64)
+    }
+
+    fn evaluate(&mut self, progress: &Progress, log: &mut Option<MetricsLog>) -> Result<(), TrainError> {
+        let Some(evaluate) = &mut self.run.evaluate else { return Ok(()) };
+        let step = self.state.step;
+        let numbers = evaluate(self.learner.model, step).map_err(|source| TrainError::Evaluate { step, source })?;
+        let text: Vec<String> = numbers.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        progress.remark(&format!("evaluation after step {step}: {}", text.join("  ")));
+        write_log(log, "eval", step, &numbers)
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let every = self.config.checkpoint.every_steps;
+        self.state.step == self.state.num_steps || (every > 0 && self.state.step.is_multiple_of(every))
+    }
+
+    /// Rank 0 writes; all ranks learn whether it could.
+    fn save_checkpoint(&self, progress: &Progress) -> Result<(), TrainError> {
+        let result = if self.run.ranks.is_main() { self.write_checkpoint(progress) } else { Ok(()) };
+        if let Err(error) = &result {
+            self.run.ranks.report_failure(error);
+        }
+        let failed = self.run.ranks.any(result.is_err())?;
+        result?;
+        if failed {
+            let message = "it could not write a checkpoint".to_owned();
+            return Err(TrainError::OtherRank { rank: self.run.ranks.rank(), failed: 0, message });
+        }
+        Ok(())
+    }
+
+    fn write_checkpoint(&self, progress: &Progress) -> Result<(), TrainError> {
+        let config = serde_json::to_value(self.config).expect("settings are plain structs");
+        let content = Content {
+            weights: &self.learner.optimizer.weights(),
+            optimizer: &self.learner.optimizer.state(),
+            state: &self.state,
+            config: &config,
+        };
+        let folder = resume::checkpoints_folder(self.run.folder);
+        let path = checkpoint::save(&folder, &content, self.config.checkpoint.keep)?;
+        progress.remark(&format!("checkpoint `{}`", path.display()));
+        Ok(())
+    }
+
+    fn report(&self, outcome: Outcome, last: Option<StepMetrics>) -> TrainReport {
+        TrainReport {
+            outcome,
+            state: self.state.clone(),
+            resumed_from: self.resumed.as_ref().map(|found| found.state.step),
+            damaged_checkpoints: self.resumed.as_ref().map(|found| found.damaged.clone()).unwrap_or_default(),
+            last,
+            tokens_per_second: self.state.tokens as f64 / self.state.seconds.max(1e-9),
+        }
+    }
+}
+
+fn next_batch(batches: &mut StepBatches, step: u64, wanted: u64) -> Result<StepBatch, TrainError> {
+    match batches.next() {
+        Some(batch) => batch.map_err(|source| TrainError::Data { step, source }),
+        None => Err(TrainError::DataEnded { step, wanted }),
+    }
+}
+
+fn write_log(
+    log: &mut Option<MetricsLog>,
+    kind: &str,
+    step: u64,
+    numbers: &[(String, f64)],
+) -> Result<(), TrainError> {
+    log.as_mut().map_or(Ok(()), |log| log.write(kind, step, numbers))
+}

@@ -1,0 +1,131 @@
+//! What a model is trained for: one file per method, found by the paper's name.
+//!
+//! An objective turns (model, micro-batch) into a loss with named parts. It knows nothing of devices, ranks or
+//! precision. Every part is a *sum* divided by a count of the whole global batch ([`Totals`]), so neither the cut into
+//! micro-batches nor the number of ranks changes the gradient.
+
+mod first;
+mod rank_zephyr;
+pub mod ranking_loss;
+
+use data::batch::MicroBatch;
+use model::causal_lm::NamedParameter;
+use model::{AttentionPattern, CausalLm};
+use native::ops::cross_entropy_sum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+pub use first::{First, FirstConfig};
+pub use rank_zephyr::{RankZephyr, RankZephyrConfig};
+
+/// Which objective, and its own settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveConfig {
+    /// Permutation language modelling (Pradeep et al. 2023): the answer's tokens, nothing else.
+    RankZephyr(RankZephyrConfig),
+    /// Language modelling plus a learning-to-rank loss on the first identifier's logits (Reddy et al. 2024).
+    First(FirstConfig),
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self::RankZephyr(RankZephyrConfig {})
+    }
+}
+
+impl ObjectiveConfig {
+    /// The objective these settings describe.
+    pub fn build(&self) -> Box<dyn Objective> {
+        match self {
+            Self::RankZephyr(_) => Box::new(RankZephyr),
+            Self::First(config) => Box::new(First::new(config)),
+        }
+    }
+
+    /// Problems with the settings, one line each.
+    pub fn validate(&self) -> Vec<String> {
+        match self {
+            Self::RankZephyr(_) => Vec::new(),
+            Self::First(config) => config.validate(),
+        }
+    }
+}
+
+/// Counts over all micro-batches of all ranks of one optimiser step: the divisors of the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Totals {
+    /// Tokens with a label.
+    pub label_tokens: f64,
+    /// Lists with a ranking target.
+    pub lists: f64,
+    /// Tokens read.
+    pub tokens: f64,
+    /// Samples.
+    pub samples: f64,
+}
+
+impl Totals {
+    /// Counts of one rank's share. Reads shapes only.
+    pub fn of(micro_batches: &[MicroBatch]) -> Self {
+        let mut totals = Self::default();
+        for batch in micro_batches {
+            totals.label_tokens += batch.labels.numel() as f64;
+            totals.lists += batch.rankings.len() as f64;
+            totals.tokens += batch.input_ids.numel() as f64;
+            totals.samples += batch.query_ids.len() as f64;
+        }
+        totals
+    }
+}
+
+/// One micro-batch's share of the loss.
+#[derive(Debug)]
+pub struct Loss {
+    /// What is differentiated; a float32 scalar. None when the micro-batch has nothing to learn from.
+    pub total: Option<Tensor>,
+    /// Float32 scalars without weights, in the order of [`Objective::part_names`]; None counts as 0.
+    pub parts: Vec<Option<Tensor>>,
+}
+
+/// A training objective.
+pub trait Objective {
+    /// Name as in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// Names of [`Loss::parts`].
+    fn part_names(&self) -> &'static [&'static str];
+
+    /// Who sees whom in the forward pass. Default: the packed samples, each causal.
+    fn pattern(&self, batch: &MicroBatch) -> AttentionPattern {
+        AttentionPattern::Packed { cu_seqlens: batch.cu_seqlens.clone() }
+    }
+
+    /// Loss of one micro-batch from its final hidden states `[tokens, hidden]`; the sum over a step's micro-batches and ranks
+    /// is the step's loss.
+    fn loss(&self, model: &CausalLm, hidden: &Tensor, batch: &MicroBatch, totals: &Totals) -> Loss;
+
+    /// Trainable tensors of the objective's own (heads on the model); none for most.
+    fn parameters(&self) -> Vec<NamedParameter> {
+        Vec::new()
+    }
+}
+
+/// Negative log-likelihood summed over the micro-batch's labels, divided by the label tokens of the global batch.
+/// Logits are computed for label rows only. `hidden` `[tokens, hidden]`.
+pub(crate) fn language_modelling_loss(
+    model: &CausalLm,
+    hidden: &Tensor,
+    batch: &MicroBatch,
+    totals: &Totals,
+) -> Option<Tensor> {
+    if batch.labels.numel() == 0 {
+        return None;
+    }
+    let device = hidden.device();
+    let rows = hidden.index_select(0, &batch.label_rows.to_device(device)); // [labels, hidden]
+    let logits = model.logits(&rows, None); // [labels, vocab]
+    let sum = cross_entropy_sum(&logits, &batch.labels.to_device(device)).to_kind(Kind::Float);
+    Some(sum / totals.label_tokens)
+}

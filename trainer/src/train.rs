@@ -1,0 +1,92 @@
+//! One stage from its settings: prepare the model, restore, fit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use model::CausalLm;
+use tch::Tensor;
+
+use crate::TrainError;
+use crate::adamw::AdamW;
+use crate::config::TrainConfig;
+use crate::fit::{Fit, OpenLoader, Run, TrainReport};
+use crate::gradients::Gradients;
+use crate::resume;
+use crate::train_step::Learner;
+
+/// Trains `model` for one stage; see the crate's documentation. `config` is a stage's
+/// ([`TrainConfig::resolved_stages`]); its own `stages` are not looked at.
+///
+/// # Errors
+/// Any [`TrainError`]. Whatever went wrong, the checkpoints written so far are whole, and the other ranks are told.
+pub fn train(
+    model: &mut CausalLm,
+    open_loader: &mut OpenLoader<'_>,
+    config: &TrainConfig,
+    run: Run<'_>,
+) -> Result<TrainReport, TrainError> {
+    let ranks = run.ranks;
+    // Plain tensor operations panic where libtorch throws; the other ranks must hear of it all the same.
+    let result = catch_unwind(AssertUnwindSafe(|| train_stage(model, open_loader, config, run)));
+    let result = result.unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(TrainError::Panicked { rank: ranks.rank(), message })
+    });
+    if let Err(error) = &result {
+        ranks.report_failure(error);
+    }
+    result
+}
+
+fn train_stage(
+    model: &mut CausalLm,
+    open_loader: &mut OpenLoader<'_>,
+    config: &TrainConfig,
+    run: Run<'_>,
+) -> Result<TrainReport, TrainError> {
+    let problems = TrainConfig { stages: Vec::new(), ..config.clone() }.validate();
+    if !problems.is_empty() {
+        return Err(TrainError::Config { problems });
+    }
+    prepare_model(model, config, run.seed)?;
+    let objective = config.objective.build();
+    let parameters: Vec<_> = model.trainable_parameters().into_iter().chain(objective.parameters()).collect();
+    let tensors: Vec<Tensor> = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
+    let mut optimizer = AdamW::new(parameters, config);
+    let mut state = resume::fresh_state(config, &run);
+    let resumed = resume::restore(&mut optimizer, &mut state, config, &run)?;
+    // After restoring: the reducer's hooks see the tensors as they will be trained.
+    let accumulate_in_float32 = config.precision.keeps_masters();
+    let gradients = Gradients::new(tensors, accumulate_in_float32, config.gradient_checkpointing, run.ranks)?;
+    let learner = Learner { model, gradients, optimizer };
+    Fit { learner, objective, config, run, state, resumed }.fit(open_loader)
+}
+
+/// Makes weights trainable, or adds adapters unless the stage before left some to go on with.
+fn prepare_model(model: &mut CausalLm, config: &TrainConfig, seed: u64) -> Result<(), TrainError> {
+    let wanted = config.precision.weights();
+    if model.kind() != wanted {
+        let problem = format!(
+            "the model was loaded as {:?}, `precision: {}` wants {wanted:?}",
+            model.kind(),
+            serde_json::to_value(config.precision).expect("a plain enum").as_str().unwrap_or_default()
+        );
+        return Err(TrainError::Config { problems: vec![problem] });
+    }
+    match (&config.lora, model.lora_config()) {
+        (None, None) => model.train_all(),
+        (Some(lora), None) => model.add_lora(lora, seed)?,
+        (Some(lora), Some(present)) if lora == present => {}
+        (wanted, Some(present)) => {
+            let problem = format!(
+                "the model has adapters {present:?}, this stage wants {wanted:?}; merge them first or keep `lora` the same"
+            );
+            return Err(TrainError::Config { problems: vec![problem] });
+        }
+    }
+    model.set_gradient_checkpointing(config.gradient_checkpointing);
+    Ok(())
+}
