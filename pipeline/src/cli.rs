@@ -1,0 +1,473 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  2    the command line or the experiment file is wrong
+  3    a data set, model folder or checkpoint is missing, malformed or damaged
+  4    something failed on the way (memory, disk, another process)
+  130  ended by Ctrl-C or SIGTERM; training is checkpointed, the same command goes on
+
+Environment:
+  MONOPASS_LOG                              what is printed (`debug`, `warn`, `monopass_trainer=trace`)
+  OMP_NUM_THREADS                           threads of one process (default: all cores)
+  RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT
+                                            data-parallel training, as torchrun sets them
+  HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE
+                                            the Hugging Face hub
+
+First steps:
+  monopass run configs/quickstart.yaml      train and evaluate in a few minutes
+  monopass config show configs/quickstart.yaml
+  monopass doctor";
+
+/// Trains and evaluates language models that do in one forward pass what others do token by token.
+///
+/// One YAML file describes one experiment: a model, data, training stages, evaluations and a report. `monopass run FILE`
+/// does all of it; stages whose inputs did not change are not done again, and an interrupted run goes on where it stopped.
+#[derive(Debug, Parser)]
+#[command(name = "monopass", version, after_help = AFTER_HELP, max_term_width = 120, propagate_version = false)]
+pub struct Cli {
+    /// Say more.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Say only what is wrong.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Do a whole experiment: prepare, train, evaluate, report.
+    ///
+    /// Each stage leaves a stamp with the hashes of what it was made from (settings, data files, weights); a stage whose
+    /// stamp still fits is skipped with a line saying so. Training that was interrupted resumes from its last checkpoint,
+    /// bit for bit.
+    #[command(after_help = "Examples:\n  monopass run configs/quickstart.yaml\n  monopass run configs/quickstart.yaml --dry-run\n  monopass run FILE --set train.max_steps=10 --set name=short\n  monopass run FILE --set train.stages.first.learning_rate=1e-4 --force")]
+    Run(ExperimentArgs),
+    /// Prepare an experiment's data sets: sources to parquet with a card.
+    Prepare(ExperimentArgs),
+    /// Train an experiment's stages (preparing their data first where that is not done).
+    ///
+    /// Several processes with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set train data parallel; only rank 0 writes.
+    #[command(after_help = "Examples:\n  monopass train configs/quickstart.yaml\n  torchrun --no-python --nproc-per-node 2 monopass train FILE")]
+    Train(ExperimentArgs),
+    /// Evaluate an experiment's models and write predictions and tables.
+    Evaluate(ExperimentArgs),
+    /// Write an experiment's report from its tables and training metrics.
+    Report(ExperimentArgs),
+    /// Rerank candidate lists with a model.
+    #[command(after_help = "Examples:\n  monopass rank --model runs/quickstart/model/first --candidates lists.jsonl --out run.txt\n  monopass rank --model DIR --candidates bm25.run --queries queries.tsv --corpus corpus.jsonl --out run.txt --decoder single_token")]
+    Rank(RankArgs),
+    /// Let a model write text.
+    #[command(after_help = "Example:\n  monopass generate --model models/SmolLM2-135M-Instruct --prompt 'What is the capital of France?'")]
+    Generate(GenerateArgs),
+    /// Compute measures of files made elsewhere.
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
+    /// Measure speed and memory on this machine; the protocol is printed with the figures.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Make a Hugging Face folder from a hub id or a GGUF file.
+    #[command(after_help = "Examples:\n  monopass import SmolLM2-135M-Instruct.Q4_1.gguf --out models/SmolLM2-135M-Instruct\n  monopass import HuggingFaceTB/SmolLM2-135M-Instruct --out models/SmolLM2-135M-Instruct")]
+    Import(ImportArgs),
+    /// Write a model folder anew: adapters merged, another precision.
+    #[command(visible_alias = "merge", after_help = "Example:\n  monopass export --model runs/lora/model/first --out exported --precision bf16")]
+    Export(ExportArgs),
+    /// Describe a model folder: shape, weights, tokenizer, what it was trained on.
+    Inspect(InspectArgs),
+    /// See what the model really reads.
+    #[command(subcommand)]
+    Prompt(PromptCommand),
+    /// Look into data.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// List, check, show and describe experiment files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check this machine: libtorch, devices, memory, hub; what would not work and why.
+    Doctor(DoctorArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  monopass completions bash > ~/.local/share/bash-completion/completions/monopass")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// An experiment file and what to change in it.
+#[derive(Debug, Args)]
+pub struct ExperimentArgs {
+    /// The experiment file (YAML).
+    pub file: PathBuf,
+    /// Change one value of the file: `train.max_steps=10`, `train.stages.first.learning_rate=1e-4`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the plan (stages, parameters, memory, tokens, steps) and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do finished stages again.
+    #[arg(long)]
+    pub force: bool,
+    /// Weights' kind: overrides the file's `precision` in training, evaluation or both.
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionArg>,
+    /// Where to compute: overrides the file's `device`.
+    #[arg(long, value_name = "cpu|cuda|cuda:N|auto")]
+    pub device: Option<String>,
+    /// Print one JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Kinds of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum PrecisionArg {
+    /// float32.
+    Fp32,
+    /// bfloat16; training keeps float32 master weights.
+    Bf16Master,
+    /// bfloat16 throughout.
+    Bf16,
+}
+
+/// A model and how to hold it.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Model folder (Hugging Face layout, or a PEFT adapter folder) or hub id.
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    pub model: String,
+    /// Kind of the weights.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
+    pub precision: PrecisionArg,
+    /// Where to compute; `auto` takes a GPU when there is one.
+    #[arg(long, default_value = "auto", value_name = "cpu|cuda|cuda:N|auto")]
+    pub device: String,
+}
+
+/// `monopass rank`.
+#[derive(Debug, Args)]
+pub struct RankArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Candidates: our JSONL (`query_id`, `query`, `passages`), RankLLM's retrieve-results JSON, or a TREC run (with
+    /// `--queries` and `--corpus`).
+    #[arg(long, value_name = "FILE")]
+    pub candidates: PathBuf,
+    /// Queries of a TREC run: `id<TAB>text` lines or BEIR's queries.jsonl.
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    /// Passages of a TREC run: `id<TAB>text` lines or BEIR's corpus.jsonl.
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+    /// Where to write the TREC run.
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    /// How to decode.
+    #[arg(long, default_value = "single_token", value_name = "NAME")]
+    pub decoder: String,
+    /// Candidates per query that are reranked; the rest stay below, in their order.
+    #[arg(long, default_value_t = 100)]
+    pub top_k: usize,
+    /// Candidates per prompt; longer lists are ranked through a sliding window.
+    #[arg(long, default_value_t = 20)]
+    pub window: usize,
+    /// How far the window moves.
+    #[arg(long, default_value_t = 10)]
+    pub stride: usize,
+    /// Prompt settings as YAML, `{style: first, identifiers: alphabetic}`; default: those the model was trained with.
+    #[arg(long, value_name = "YAML")]
+    pub prompt: Option<String>,
+    /// Queries at most.
+    #[arg(long)]
+    pub max_queries: Option<usize>,
+    /// Print one JSON object on stdout: queries, seconds, forward passes, repairs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `monopass generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to answer; `-` reads stdin.
+    #[arg(long)]
+    pub prompt: String,
+    /// Continue the text as it is, without the chat template.
+    #[arg(long)]
+    pub raw: bool,
+    /// Do not stop at an end-of-text token.
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Tokens at most.
+    #[arg(long, default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// 0 always takes the likeliest token.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw from the likeliest tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON object: `text`, `token_ids`, `prompt_tokens`, `seconds`.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `monopass metrics ..`.
+#[derive(Debug, Subcommand)]
+pub enum MetricsCommand {
+    /// trec_eval's measures of a run.
+    #[command(after_help = "Example:\n  monopass metrics ranking --qrels qrels.txt --run run.txt --json")]
+    Ranking {
+        /// Judgements in TREC (`qid 0 docid grade`) or BEIR (`query-id corpus-id score`) format; may be gzipped.
+        #[arg(long, value_name = "FILE")]
+        qrels: PathBuf,
+        /// Run in TREC format (`qid Q0 docid rank score tag`); may be gzipped.
+        #[arg(long, value_name = "FILE")]
+        run: PathBuf,
+        /// Measures, by trec_eval's names; default: the usual ones.
+        #[arg(long = "measure", value_name = "NAME")]
+        measures: Vec<String>,
+        /// Count queries without any retrieved document as 0 (trec_eval -c).
+        #[arg(long)]
+        complete: bool,
+        /// Print one JSON object: `mean`, and with it `per_query`.
+        #[arg(long)]
+        json: bool,
+    },
+    /// SQuAD's exact match and F1, in percent.
+    Squad {
+        /// The data set (SQuAD v1.1 JSON; may be gzipped).
+        #[arg(long, value_name = "FILE")]
+        dataset: PathBuf,
+        /// Predictions: one JSON object, question id to answer.
+        #[arg(long, value_name = "FILE")]
+        predictions: PathBuf,
+        /// Print one JSON object: `exact_match`, `f1`, `total`.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `monopass bench ..`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Optimiser steps on one prompt and answer.
+    #[command(after_help = "Example:\n  monopass bench train-step --model models/SmolLM2-135M-Instruct --precision bf16 --prompt-tokens 1500 --label-tokens 80")]
+    TrainStep(BenchTrainStepArgs),
+    /// The decoders on one prompt.
+    Decode(BenchDecodeArgs),
+}
+
+/// `monopass bench train-step`.
+#[derive(Debug, Args)]
+pub struct BenchTrainStepArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Tokens without a label.
+    #[arg(long, default_value_t = 1500)]
+    pub prompt_tokens: usize,
+    /// Tokens with one.
+    #[arg(long, default_value_t = 80)]
+    pub label_tokens: usize,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 5)]
+    pub steps: usize,
+    /// Recompute activations in the backward pass.
+    #[arg(long)]
+    pub gradient_checkpointing: bool,
+    /// Print one JSON object: `tokens_per_second`, `seconds`, `peak_rss_mib`, `protocol`.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `monopass bench decode`.
+#[derive(Debug, Args)]
+pub struct BenchDecodeArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Tokens of the prompt, about.
+    #[arg(long, default_value_t = 1500)]
+    pub prompt_tokens: usize,
+    /// Candidates to rank.
+    #[arg(long, default_value_t = 20)]
+    pub candidates: usize,
+    /// Decoders; default: all.
+    #[arg(long = "decoder", value_name = "NAME")]
+    pub decoders: Vec<String>,
+    /// Timed repetitions.
+    #[arg(long, default_value_t = 5)]
+    pub repeats: usize,
+    /// Repetitions before that.
+    #[arg(long, default_value_t = 1)]
+    pub warmup: usize,
+    /// Print one JSON object: per decoder `seconds` (median), `p95`, `forward_passes`, `new_tokens`, and the protocol.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `monopass import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Hub id (`org/name`), GGUF file or model folder.
+    pub source: String,
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace an existing folder.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `monopass export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Model folder, or PEFT adapter folder (merged into its base).
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    pub model: String,
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Kind of the written weights.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
+    pub precision: PrecisionArg,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu", value_name = "cpu|cuda|cuda:N|auto")]
+    pub device: String,
+    /// Replace an existing folder.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `monopass inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Model folder or hub id.
+    pub model: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `monopass prompt ..`.
+#[derive(Debug, Subcommand)]
+pub enum PromptCommand {
+    /// Show one sample as the model sees it: text, tokens, and which tokens carry a label.
+    #[command(after_help = "Example:\n  monopass prompt render configs/quickstart.yaml --query-set train")]
+    Render {
+        /// The experiment file.
+        file: PathBuf,
+        /// Change one value of the file.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Data set; default: the first training set.
+        #[arg(long = "query-set", value_name = "NAME")]
+        query_set: Option<String>,
+        /// Which sample, from 0.
+        #[arg(long, default_value_t = 0)]
+        index: usize,
+        /// Print every token with its id; labels are marked.
+        #[arg(long)]
+        tokens: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `monopass data ..`.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Show samples of a prepared set, or of an experiment file's set.
+    #[command(after_help = "Examples:\n  monopass data show runs/quickstart/data/train\n  monopass data show configs/quickstart.yaml --query-set test --limit 2")]
+    Show {
+        /// Prepared folder, or experiment file.
+        path: PathBuf,
+        /// Change one value of the experiment file.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Which set of the experiment file.
+        #[arg(long = "query-set", value_name = "NAME")]
+        query_set: Option<String>,
+        /// Samples at most.
+        #[arg(long, default_value_t = 3)]
+        limit: usize,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `monopass config ..`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// List the experiment files below a folder, with their titles.
+    Ls {
+        /// Where to look.
+        #[arg(default_value = "configs")]
+        folder: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check experiment files; every fault is named with its line.
+    Check {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Change one value.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+    /// Print a file as it is understood: overrides and variables applied, defaults filled in.
+    Show {
+        /// The file.
+        file: PathBuf,
+        /// Change one value.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+    /// Print what may stand in an experiment file: JSON Schema, or the reference page.
+    Schema {
+        /// Print configs/REFERENCE.md instead.
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+/// `monopass doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

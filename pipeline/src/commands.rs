@@ -1,0 +1,65 @@
+//! One file per command.
+
+pub mod bench;
+pub mod config;
+pub mod data_show;
+pub mod doctor;
+pub mod experiment;
+pub mod generate;
+pub mod import;
+pub mod inspect;
+pub mod metrics;
+pub mod prompt_render;
+pub mod rank;
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, Command, ConfigCommand, DataCommand, PromptCommand};
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Whatever stopped the command; [`crate::failure::ending`] says with which code to end.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Run(args) => experiment::run(&args, experiment::Until::All),
+        Command::Prepare(args) => experiment::run(&args, experiment::Until::Prepare),
+        Command::Train(args) => experiment::run(&args, experiment::Until::Train),
+        Command::Evaluate(args) => experiment::run(&args, experiment::Until::Evaluate),
+        Command::Report(args) => experiment::run(&args, experiment::Until::Report),
+        Command::Rank(args) => rank::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Metrics(command) => metrics::run(command),
+        Command::Bench(command) => bench::run(command),
+        Command::Import(args) => import::import(&args),
+        Command::Export(args) => import::export(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Prompt(PromptCommand::Render { file, set, query_set, index, tokens, json }) => {
+            prompt_render::run(&file, &set, query_set.as_deref(), index, prompt_render::Form { tokens, json })
+        }
+        Command::Data(DataCommand::Show { path, set, query_set, limit, json }) => {
+            data_show::run(&path, &set, query_set.as_deref(), limit, json)
+        }
+        Command::Config(ConfigCommand::Ls { folder, json }) => config::ls(&folder, json),
+        Command::Config(ConfigCommand::Check { files, set }) => config::check(&files, &set),
+        Command::Config(ConfigCommand::Show { file, set }) => config::show(&file, &set),
+        Command::Config(ConfigCommand::Schema { markdown }) => config::schema(markdown),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "monopass", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// One JSON object on stdout.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value).context("cannot encode the result")?;
+    writeln!(std::io::stdout(), "{text}").context("cannot write to stdout")
+}

@@ -1,0 +1,100 @@
+//! `monopass config ls|check|show|schema`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::print_json;
+use crate::config::check::load_checked;
+use crate::config::problem::ConfigError;
+use crate::config::reference::reference_page;
+use crate::config::resolved::to_yaml;
+use crate::config::schema::experiment_schema;
+use crate::failure::UsageError;
+
+/// Lists experiment files with the first comment line of each.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn ls(folder: &Path, as_json: bool) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    collect(folder, &mut files)?;
+    files.sort();
+    let rows: Vec<(PathBuf, String)> = files
+        .into_iter()
+        .map(|file| {
+            let title = fs::read_to_string(&file).unwrap_or_default();
+            let title = title.lines().find_map(|line| line.strip_prefix('#')).unwrap_or("").trim().to_owned();
+            (file, title)
+        })
+        .collect();
+    if as_json {
+        let rows: Vec<_> = rows.iter().map(|(file, title)| json!({"file": file, "title": title})).collect();
+        return print_json(&json!({ "experiments": rows }));
+    }
+    let width = rows.iter().map(|(file, _)| file.display().to_string().len()).max().unwrap_or(0);
+    for (file, title) in rows {
+        println!("{:<width$}  {title}", file.display().to_string());
+    }
+    Ok(())
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let entries = fs::read_dir(folder).map_err(|error| {
+        UsageError::new(
+            format!("cannot list `{}`: {error}", folder.display()),
+            "name the folder: `monopass config ls FOLDER`",
+        )
+    })?;
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot list `{}`", folder.display()))?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Checks files and names every fault.
+///
+/// # Errors
+/// When any file has a fault.
+pub fn check(files: &[PathBuf], set: &[String]) -> anyhow::Result<()> {
+    let mut faults: Vec<ConfigError> = Vec::new();
+    for file in files {
+        match load_checked(file, set) {
+            Ok(_) => println!("{}: fine", file.display()),
+            Err(error) => faults.push(error),
+        }
+    }
+    let Some(last) = faults.pop() else { return Ok(()) };
+    for fault in faults {
+        tracing::error!("{fault}");
+    }
+    Err(last.into())
+}
+
+/// Prints a file as it is understood.
+///
+/// # Errors
+/// When the file has a fault.
+pub fn show(file: &Path, set: &[String]) -> anyhow::Result<()> {
+    print!("{}", to_yaml(&load_checked(file, set)?)?);
+    Ok(())
+}
+
+/// Prints the schema, or the reference page.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn schema(markdown: bool) -> anyhow::Result<()> {
+    if markdown {
+        print!("{}", reference_page());
+        return Ok(());
+    }
+    print_json(&experiment_schema())
+}

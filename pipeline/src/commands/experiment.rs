@@ -1,0 +1,135 @@
+//! `monopass run|prepare|train|evaluate|report`: the stages of an experiment file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tch::Device;
+use trainer::Ranks;
+
+use super::print_json;
+use crate::cli::{ExperimentArgs, PrecisionArg};
+use crate::config::check::{check, load_with_source};
+use crate::config::experiment::{EvaluationPrecision, ExperimentConfig};
+use crate::config::resolved::to_yaml;
+use crate::failure::UsageError;
+use crate::interrupt::StopFlag;
+use crate::logging;
+use crate::run_folder::RunFolder;
+use crate::stages::{Experiment, evaluate, plan, prepare, report, train};
+use crate::write_whole::write_whole;
+
+/// Which stages a command does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Data sets only.
+    Prepare,
+    /// Data sets and training.
+    Train,
+    /// Evaluation, of what is trained.
+    Evaluate,
+    /// The report, of what is evaluated.
+    Report,
+    /// All.
+    All,
+}
+
+/// Runs the stages.
+///
+/// # Errors
+/// Whatever stopped a stage.
+pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
+    let (mut config, source) = load_with_source(&args.file, &args.set)?;
+    apply_arguments(&mut config, args)?;
+    let problems = check(&config);
+    if !problems.is_empty() {
+        return Err(source.error(problems).into());
+    }
+    let folder = RunFolder::new(&config.output_dir, &config.name);
+    if args.dry_run {
+        return plan::print(&config, &source, &folder, args.json);
+    }
+    let stop = StopFlag::listen()?;
+    let ranks = join(&config, until)?;
+    let _lock = if ranks.is_main() {
+        let lock = folder.lock()?;
+        logging::write_to(&folder.log()).with_context(|| format!("cannot open `{}`", folder.log().display()))?;
+        write_whole(&folder.config(), to_yaml(&config)?.as_bytes())?;
+        Some(lock)
+    } else {
+        None
+    };
+    tracing::debug!("monopass {}: {}", env!("CARGO_PKG_VERSION"), std::env::args().collect::<Vec<_>>().join(" "));
+    let experiment = Experiment { config, source, folder, force: args.force, stop: &stop, ranks };
+    let does = |stage: Until| until == Until::All || until == stage;
+    if does(Until::Prepare) || does(Until::Train) {
+        prepare::run(&experiment)?;
+    }
+    if does(Until::Train) {
+        train::run(&experiment)?;
+    }
+    if !experiment.ranks.is_main() {
+        return Ok(());
+    }
+    let mut tables = Vec::new();
+    if does(Until::Evaluate) {
+        if until == Until::Evaluate {
+            // Data the training did not need.
+            prepare::run(&experiment)?;
+        }
+        tables = evaluate::run(&experiment)?;
+    }
+    if does(Until::Report) {
+        report::run(&experiment)?;
+    }
+    finish(&experiment, &tables, args.json)
+}
+
+/// Tables on stdout, or where everything is.
+fn finish(experiment: &Experiment<'_>, tables: &[evaluator::table::Table], as_json: bool) -> anyhow::Result<()> {
+    let folder = &experiment.folder;
+    if as_json {
+        let report: Option<PathBuf> = Some(folder.report()).filter(|path| path.exists());
+        return print_json(&json!({"run": folder.root(), "report": report, "tables": tables}));
+    }
+    for table in tables {
+        println!("{}", table.to_terminal());
+    }
+    tracing::info!("{}", folder.root().display());
+    Ok(())
+}
+
+/// `--precision` and `--device` stand above the file.
+fn apply_arguments(config: &mut ExperimentConfig, args: &ExperimentArgs) -> anyhow::Result<()> {
+    if let Some(device) = &args.device {
+        config.model.device = device.parse()?;
+    }
+    let Some(precision) = args.precision else { return Ok(()) };
+    config.model.precision = match precision {
+        PrecisionArg::Fp32 => EvaluationPrecision::Fp32,
+        PrecisionArg::Bf16 | PrecisionArg::Bf16Master => EvaluationPrecision::Bf16,
+    };
+    for stage in config.train.iter_mut().flat_map(|train| &mut train.stages) {
+        stage.settings.precision = precision.training();
+    }
+    Ok(())
+}
+
+/// Joins the other processes, where there are any.
+fn join(config: &ExperimentConfig, until: Until) -> anyhow::Result<Ranks> {
+    let several = std::env::var("WORLD_SIZE").is_ok_and(|size| size.trim() != "1");
+    if !several {
+        return Ok(Ranks::single());
+    }
+    if !matches!(until, Until::Train | Until::All) {
+        return Err(UsageError::new(
+            "WORLD_SIZE is set, but this command works in one process",
+            "only `train` and `run` use several; unset WORLD_SIZE",
+        )
+        .into());
+    }
+    let seconds = config.stages().iter().map(|stage| stage.settings.collective_timeout_seconds).max().unwrap_or(600);
+    let cuda = matches!(config.model.device.resolve()?, Device::Cuda(_));
+    Ok(Ranks::from_env(Duration::from_secs(seconds), cuda)?)
+}

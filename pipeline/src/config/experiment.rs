@@ -1,0 +1,191 @@
+//! What an experiment file may hold.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use data::prompt::PromptConfig;
+use data::sources::RankingSetConfig;
+use evaluator::EvaluateConfig;
+use evaluator::table::TableFormat;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use trainer::TrainConfig;
+
+use super::device::DeviceChoice;
+use super::names::Names;
+
+/// One experiment: a model, data, training stages, evaluations, a report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentConfig {
+    /// Names the run folder: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Decides everything random: generated data, the order of samples, dropout, new weights. Default 42.
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+    /// Where run folders are made. Default `runs`.
+    #[serde(default = "default_output_dir")]
+    pub output_dir: PathBuf,
+    /// The model to start from.
+    pub model: ModelSection,
+    /// Prompt and data sets.
+    pub data: DataSection,
+    /// Training; absent: the model is only evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<TrainSection>,
+    /// Evaluation; absent: nothing is evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate: Option<EvaluateConfig>,
+    /// The report.
+    #[serde(default)]
+    pub report: ReportSection,
+}
+
+fn default_seed() -> u64 {
+    42
+}
+
+fn default_output_dir() -> PathBuf {
+    "runs".into()
+}
+
+/// The model to start from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Hugging Face folder, or hub id `org/name`.
+    pub path: String,
+    /// Folder of another tokenizer. Default: the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Tokens of prompt and answer at most. Default: what the model's config.json allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<usize>,
+    /// Where to compute: `auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`. Default `auto`.
+    #[serde(default)]
+    pub device: DeviceChoice,
+    /// Kind of the weights in evaluation: `bf16` or `fp32`; training has a `precision` of its own. Default `bf16`.
+    #[serde(default)]
+    pub precision: EvaluationPrecision,
+}
+
+/// Kind of the weights in evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EvaluationPrecision {
+    /// bfloat16.
+    #[default]
+    Bf16,
+    /// float32.
+    Fp32,
+}
+
+impl EvaluationPrecision {
+    /// The tensors' kind.
+    pub fn kind(self) -> tch::Kind {
+        match self {
+            Self::Bf16 => tch::Kind::BFloat16,
+            Self::Fp32 => tch::Kind::Float,
+        }
+    }
+}
+
+/// Prompt and data sets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataSection {
+    /// What the model reads: the same in training and evaluation.
+    #[serde(default)]
+    pub prompt: PromptConfig,
+    /// Malformed rows stop the run instead of being counted and shown. Default false.
+    #[serde(default)]
+    pub strict: bool,
+    /// Data sets by name; stages and evaluations refer to them.
+    pub sets: BTreeMap<String, RankingSetConfig>,
+}
+
+/// Training stages. In the file, settings that hold for all stages stand in `train` itself, beside `stages`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSection {
+    /// The stages, in order. Without this key, `train` is one stage.
+    pub stages: Vec<StageSection>,
+}
+
+/// One training stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StageSection {
+    /// Names the stage's folders and its rows in tables: letters, digits, `-`, `_` and `.`. Default: the objective's name.
+    #[serde(default)]
+    pub name: String,
+    /// Weights to start from: `base` or an earlier stage. Default: the stage before, and `base` for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Data set, or list of them (their samples together), to train on.
+    pub data: Names,
+    /// Objective, optimiser, schedule, batches, precision, checkpoints.
+    pub settings: TrainConfig,
+}
+
+/// The report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportSection {
+    /// Title. Default: the experiment's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// A paragraph for the reader: what was tried and why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub notes: String,
+    /// Forms of the tables beside report.html. Default `[markdown, csv, json]`.
+    pub formats: Vec<TableFormat>,
+}
+
+impl Default for ReportSection {
+    fn default() -> Self {
+        Self {
+            title: None,
+            notes: String::new(),
+            formats: vec![TableFormat::Markdown, TableFormat::Csv, TableFormat::Json],
+        }
+    }
+}
+
+/// Name of the weights the experiment starts from.
+pub const BASE: &str = "base";
+
+impl ExperimentConfig {
+    /// Training stages; none without `train`.
+    pub fn stages(&self) -> &[StageSection] {
+        self.train.as_ref().map_or(&[], |train| &train.stages)
+    }
+
+    /// Fills in what follows from other values: stage names and where stages start.
+    pub fn fill_in(&mut self) {
+        let Some(train) = &mut self.train else { return };
+        let mut before = BASE.to_owned();
+        for stage in &mut train.stages {
+            if stage.name.is_empty() {
+                stage.name = stage.settings.objective.build().name().to_owned();
+            }
+            stage.from.get_or_insert(before);
+            before = stage.name.clone();
+        }
+    }
+
+    /// Sets that are evaluated on.
+    pub fn evaluation_sets(&self) -> impl Iterator<Item = &str> {
+        self.evaluate.iter().flat_map(|evaluate| evaluate.set_names())
+    }
+
+    /// The stage of that name.
+    pub fn stage(&self, name: &str) -> Option<&StageSection> {
+        self.stages().iter().find(|stage| stage.name == name)
+    }
+
+    /// Weights a stage starts from.
+    pub fn start_of<'a>(&'a self, stage: &'a StageSection) -> &'a str {
+        stage.from.as_deref().unwrap_or(BASE)
+    }
+}

@@ -1,0 +1,217 @@
+//! Models (`org/name`) and data sets (`hf://datasets/org/name/file`) from the Hugging Face hub.
+//!
+//! HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured; a path that exists on disk is never looked up.
+
+use std::path::{Path, PathBuf};
+
+use crate::failure::InputError;
+
+const DATASET_PREFIX: &str = "hf://datasets/";
+
+/// The folder of a model given by path or hub id; downloads what is missing.
+///
+/// # Errors
+/// When there is no such folder and the hub does not have it or cannot be reached.
+pub fn model_folder(path_or_id: &str) -> anyhow::Result<PathBuf> {
+    let path = Path::new(path_or_id);
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    if !is_hub_id(path_or_id) {
+        return Err(InputError::new(
+            format!("no model at `{path_or_id}`: there is no such folder, and it is no hub id (`org/name`)"),
+            "`cargo xtask quickstart` makes models/SmolLM2-135M-Instruct; `monopass import FILE.gguf --out DIR` makes a model folder from a GGUF",
+        )
+        .into());
+    }
+    Ok(download::model(path_or_id)?)
+}
+
+/// True for `org/name` as the hub writes it: one slash, no path.
+pub fn is_hub_id(text: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
+    };
+    matches!(text.split('/').collect::<Vec<_>>()[..], [org, name] if plain(org) && plain(name))
+}
+
+/// A data file: local paths are returned as they are, `hf://datasets/org/name/path/to/file` is downloaded.
+///
+/// # Errors
+/// When the address is incomplete, or the hub does not have the file or cannot be reached.
+pub fn data_path(path: &Path) -> anyhow::Result<PathBuf> {
+    let Some(rest) = path.to_str().and_then(|text| text.strip_prefix(DATASET_PREFIX)) else {
+        return Ok(path.to_owned());
+    };
+    let mut parts = rest.splitn(3, '/');
+    let (Some(org), Some(name)) = (parts.next(), parts.next().filter(|name| !name.is_empty())) else {
+        return Err(InputError::new(
+            format!("`{}` is no data set address", path.display()),
+            format!("write `{DATASET_PREFIX}org/name` or `{DATASET_PREFIX}org/name/path/to/file.jsonl`"),
+        )
+        .into());
+    };
+    Ok(download::data(&format!("{org}/{name}"), parts.next().filter(|file| !file.is_empty()))?)
+}
+
+fn way_round(id: &str) -> String {
+    format!(
+        "give a local path instead of `{id}`; where the hub cannot be reached, fetch the files elsewhere and copy them, or make a \
+         model folder with `monopass import FILE.gguf --out DIR`"
+    )
+}
+
+#[cfg(feature = "hub")]
+mod download {
+    use std::path::PathBuf;
+
+    use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+    use hf_hub::{Cache, Repo, RepoType};
+
+    use super::way_round;
+    use crate::failure::InputError;
+
+    /// Extensions of data files, in the order of preference.
+    const DATA_EXTENSIONS: [&str; 4] = ["parquet", "jsonl", "json", "arrow"];
+
+    pub(super) fn model(id: &str) -> Result<PathBuf, InputError> {
+        let repo = Repo::new(id.to_owned(), RepoType::Model);
+        if offline() {
+            let cached = Cache::from_env().repo(repo).get("config.json");
+            return cached
+                .and_then(|file| Some(file.parent()?.to_owned()))
+                .ok_or_else(|| not_cached(id));
+        }
+        let repo = api(id)?.repo(repo);
+        let files = list(&repo, id)?;
+        let wanted = |file: &&String| {
+            let plain = !file.contains('/');
+            plain && (file.ends_with(".safetensors") || file.ends_with(".json") || file.ends_with(".jinja"))
+        };
+        let mut folder = None;
+        for file in files.iter().filter(wanted) {
+            tracing::info!("hub: {id}: {file}");
+            let path = repo.get(file).map_err(|error| failed(id, &error))?;
+            folder = path.parent().map(ToOwned::to_owned);
+        }
+        folder.ok_or_else(|| {
+            InputError::new(format!("`{id}` on the hub holds no safetensors or JSON files"), way_round(id))
+        })
+    }
+
+    pub(super) fn data(id: &str, file: Option<&str>) -> Result<PathBuf, InputError> {
+        let repo = Repo::new(id.to_owned(), RepoType::Dataset);
+        if offline() {
+            let cached = file.and_then(|file| Cache::from_env().repo(repo).get(file));
+            return cached.ok_or_else(|| not_cached(id));
+        }
+        let repo = api(id)?.repo(repo);
+        let file = match file {
+            Some(file) => file.to_owned(),
+            None => only_data_file(id, &list(&repo, id)?)?,
+        };
+        tracing::info!("hub: {id}: {file}");
+        repo.get(&file).map_err(|error| failed(id, &error))
+    }
+
+    /// The training file of a data set that names none.
+    fn only_data_file(id: &str, files: &[String]) -> Result<String, InputError> {
+        let of = |extension: &str| -> Vec<&String> {
+            files
+                .iter()
+                .filter(|file| file.trim_end_matches(".gz").ends_with(&format!(".{extension}")))
+                .collect()
+        };
+        for candidates in DATA_EXTENSIONS.map(of) {
+            let train: Vec<&&String> = candidates.iter().filter(|file| file.contains("train")).collect();
+            match (&candidates[..], &train[..]) {
+                ([one], _) => return Ok((*one).clone()),
+                (_, [one]) => return Ok((**one).clone()),
+                _ => {}
+            }
+        }
+        let shown: Vec<&str> = files.iter().map(String::as_str).take(12).collect();
+        Err(InputError::new(
+            format!("`{id}` on the hub does not have exactly one data file"),
+            format!("name one: `hf://datasets/{id}/FILE`; it holds {}", shown.join(", ")),
+        ))
+    }
+
+    fn api(id: &str) -> Result<Api, InputError> {
+        let mut builder = ApiBuilder::from_env().with_retries(3);
+        if let Ok(token) = std::env::var("HF_TOKEN") {
+            builder = builder.with_token(Some(token.trim().to_owned()).filter(|token| !token.is_empty()));
+        }
+        builder.build().map_err(|error| failed(id, &error))
+    }
+
+    fn list(repo: &ApiRepo, id: &str) -> Result<Vec<String>, InputError> {
+        let info = repo.info().map_err(|error| failed(id, &error))?;
+        Ok(info.siblings.into_iter().map(|sibling| sibling.rfilename).collect())
+    }
+
+    fn failed(id: &str, error: &ApiError) -> InputError {
+        let error = error.to_string();
+        let why = if error.contains("401") || error.contains("403") {
+            "the hub refuses access; a gated model wants HF_TOKEN and its licence accepted on its page"
+        } else if error.contains("404") {
+            "the hub knows no such repository or file"
+        } else {
+            "the hub cannot be reached"
+        };
+        InputError::new(format!("`{id}` is not on disk, and {why} ({error})"), way_round(id))
+    }
+
+    fn not_cached(id: &str) -> InputError {
+        InputError::new(
+            format!("`{id}` is not on disk, and HF_HUB_OFFLINE forbids asking the hub; HF_HOME's cache does not have it"),
+            way_round(id),
+        )
+    }
+
+    pub(super) fn offline() -> bool {
+        std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| matches!(value.to_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+mod download {
+    use std::path::PathBuf;
+
+    use super::way_round;
+    use crate::failure::InputError;
+
+    pub(super) fn model(id: &str) -> Result<PathBuf, InputError> {
+        Err(left_out(id))
+    }
+
+    pub(super) fn data(id: &str, _file: Option<&str>) -> Result<PathBuf, InputError> {
+        Err(left_out(id))
+    }
+
+    fn left_out(id: &str) -> InputError {
+        InputError::new(format!("`{id}` is not on disk, and this program was built without the `hub` feature"), way_round(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hub_ids_are_told_from_paths() {
+        assert!(is_hub_id("HuggingFaceTB/SmolLM2-135M-Instruct"));
+        for path in ["./a/b", "/a/b", "models/a/b", "a", "../b", "a/"] {
+            assert!(!is_hub_id(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn local_paths_pass_and_bad_addresses_do_not() {
+        assert_eq!(data_path(Path::new("a/b.jsonl")).unwrap(), Path::new("a/b.jsonl"));
+        let message = data_path(Path::new("hf://datasets/org")).unwrap_err().to_string();
+        assert!(message.contains("hint: write `hf://datasets/org/name"), "{message}");
+    }
+}

@@ -1,0 +1,100 @@
+//! What the user sees on stderr, and the same with times in `run.log`.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, filter};
+
+/// The log file of the run folder, once there is one.
+static RUN_LOG: OnceLock<Mutex<File>> = OnceLock::new();
+
+/// Starts logging. `MONOPASS_LOG` overrides what goes to stderr (`debug`, `trainer=trace`, ..); processes other than rank 0
+/// say nothing but warnings.
+pub fn init(verbose: bool, quiet: bool) {
+    let rank_is_main = std::env::var("RANK").map_or(true, |rank| rank.trim() == "0");
+    let default = match (rank_is_main, verbose, quiet) {
+        (false, _, _) | (true, _, true) => "warn",
+        (true, true, _) => "debug,tantivy=warn",
+        (true, false, _) => "info,tantivy=warn",
+    };
+    let filter = EnvFilter::try_from_env("MONOPASS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let to_stderr = tracing_subscriber::fmt::layer()
+        .event_format(PlainLine)
+        .with_writer(io::stderr)
+        .with_filter(filter);
+    let file_filter = filter::filter_fn(|metadata| {
+        *metadata.level() <= Level::DEBUG && !(metadata.target().starts_with("tantivy") && *metadata.level() > Level::WARN)
+    });
+    let to_file = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(RunLog)
+        .with_filter(file_filter);
+    // A second call (tests) keeps the first subscriber.
+    let _ = Registry::default().with(to_stderr).with(to_file).try_init();
+}
+
+/// From now on everything is written to `path` as well.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn write_to(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let _ = RUN_LOG.set(Mutex::new(file));
+    Ok(())
+}
+
+/// `message`, or `warning: message`.
+struct PlainLine;
+
+impl<S, N> FormatEvent<S, N> for PlainLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        match *event.metadata().level() {
+            Level::ERROR => out.write_str("error: ")?,
+            Level::WARN => out.write_str("warning: ")?,
+            Level::INFO => {}
+            Level::DEBUG | Level::TRACE => write!(out, "debug: {}: ", event.metadata().target())?,
+        }
+        context.field_format().format_fields(out.by_ref(), event)?;
+        writeln!(out)
+    }
+}
+
+struct RunLog;
+
+struct RunLogWriter;
+
+impl<'a> MakeWriter<'a> for RunLog {
+    type Writer = RunLogWriter;
+
+    fn make_writer(&'a self) -> RunLogWriter {
+        RunLogWriter
+    }
+}
+
+impl Write for RunLogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A log that cannot be written must not stop the run.
+        if let Some(Ok(mut file)) = RUN_LOG.get().map(Mutex::lock) {
+            let _ = file.write_all(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

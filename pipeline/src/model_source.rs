@@ -1,0 +1,108 @@
+//! Loading a model for a command, and the note a trained model carries: with which prompt, on what.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use data::prompt::PromptConfig;
+use model::{CausalLm, LoadOptions, Tokenizer};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use crate::cli::{ModelArgs, PrecisionArg};
+use crate::config::device::DeviceChoice;
+use crate::hub;
+use crate::write_whole::write_json;
+
+/// File of a model folder with the note.
+pub const NOTE_FILE: &str = "monopass.json";
+
+/// What a trained model must be evaluated with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelNote {
+    /// Version of the program that wrote it.
+    pub program: String,
+    /// Training stage.
+    pub stage: String,
+    /// Settings of the prompt.
+    pub prompt: PromptConfig,
+    /// Hash of wording, settings, template and tokenizer.
+    pub prompt_hash: String,
+    /// Normalised query texts it was trained on (hashes), those of earlier stages included.
+    pub trained_queries: BTreeSet<String>,
+}
+
+impl ModelNote {
+    /// The note of a model folder; none when it was made elsewhere.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let path = folder.join(NOTE_FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", path.display())).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+
+    /// Writes it into a model folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        write_json(&folder.join(NOTE_FILE), self)
+    }
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct LoadedModel {
+    /// Where it came from.
+    pub folder: PathBuf,
+    /// The model.
+    pub model: CausalLm,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+}
+
+/// Loads what the command line names.
+///
+/// # Errors
+/// When there is no such model, its files are damaged, or the device is not there.
+pub fn load(args: &ModelArgs) -> anyhow::Result<LoadedModel> {
+    let device: DeviceChoice = args.device.parse()?;
+    let folder = hub::model_folder(&args.model)?;
+    load_folder(&folder, None, device.resolve()?, args.precision.kind())
+}
+
+/// Loads a model folder; the tokenizer from elsewhere when `tokenizer` is given.
+///
+/// # Errors
+/// When files are missing or damaged.
+pub fn load_folder(folder: &Path, tokenizer: Option<&Path>, device: Device, kind: Kind) -> anyhow::Result<LoadedModel> {
+    let tokenizer = Arc::new(Tokenizer::load(tokenizer.unwrap_or(folder))?);
+    let model = CausalLm::load(folder, &LoadOptions { device, kind })?;
+    tracing::debug!("`{}`: {} weights, {kind:?} on {device:?}", folder.display(), model.num_parameters());
+    Ok(LoadedModel { folder: folder.to_owned(), model, tokenizer })
+}
+
+impl PrecisionArg {
+    /// Kind of the weights.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Bf16 | Self::Bf16Master => Kind::BFloat16,
+        }
+    }
+
+    /// As training knows it.
+    pub fn training(self) -> trainer::Precision {
+        match self {
+            Self::Fp32 => trainer::Precision::Fp32,
+            Self::Bf16Master => trainer::Precision::Bf16Master,
+            Self::Bf16 => trainer::Precision::Bf16,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `runs/<name>/`: where one experiment keeps everything.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::failure::UsageError;
+
+/// The folders and files of a run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// The run `name` below `output_dir`. Touches nothing.
+    pub fn new(output_dir: &Path, name: &str) -> Self {
+        Self { root: output_dir.join(name) }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// The resolved experiment file.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.yaml")
+    }
+    /// Everything that was said, with times.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("run.log")
+    }
+    /// A prepared set.
+    pub fn set(&self, set: &str) -> PathBuf {
+        self.root.join("data").join(set)
+    }
+    /// Metrics, TensorBoard events and checkpoints of a training stage.
+    pub fn train(&self, stage: &str) -> PathBuf {
+        self.root.join("train").join(stage)
+    }
+    /// The model a training stage ends with, as a Hugging Face folder.
+    pub fn model(&self, stage: &str) -> PathBuf {
+        self.root.join("model").join(stage)
+    }
+    /// Rankings per set, model and decoder.
+    pub fn predictions(&self) -> PathBuf {
+        self.root.join("predictions")
+    }
+    /// Result tables.
+    pub fn tables(&self) -> PathBuf {
+        self.root.join("tables")
+    }
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+    /// What a finished stage was made from.
+    pub fn stamp(&self, stage: &str) -> PathBuf {
+        self.root.join("stamps").join(format!("{}.json", stage.replace('/', ".")))
+    }
+
+    /// Makes the folder and takes its lock; the lock ends with the returned value or the process.
+    ///
+    /// # Errors
+    /// When another process works in the folder, or it cannot be made.
+    pub fn lock(&self) -> anyhow::Result<FolderLock> {
+        fs::create_dir_all(&self.root).with_context(|| format!("cannot make the run folder `{}`", self.root.display()))?;
+        let path = self.root.join(".lock");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open `{}`", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&path).unwrap_or_default();
+                return Err(UsageError::new(
+                    format!("`{}` is in use by another run (process {})", self.root.display(), holder.trim()),
+                    "wait for it, or give this run a name of its own: `--set name=other`",
+                )
+                .into());
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock `{}`", path.display()));
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(FolderLock { _file: file })
+    }
+}
+
+/// Held while a process works in a run folder.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_in_the_folder_is_refused_while_the_first_works() {
+        let out = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(out.path(), "a");
+        let lock = folder.lock().unwrap();
+        let message = folder.lock().unwrap_err().to_string();
+        assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+        drop(lock);
+        folder.lock().unwrap();
+    }
+}

@@ -1,0 +1,214 @@
+//! The four stages of an experiment, and what they share.
+
+pub mod evaluate;
+pub mod overlap;
+pub mod plan;
+pub mod prepare;
+pub mod report;
+pub mod train;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use trainer::Ranks;
+
+use crate::config::experiment::{BASE, ExperimentConfig, StageSection};
+use crate::config::load::ConfigSource;
+use crate::config::problem::Problem;
+use crate::failure::InputError;
+use crate::hub;
+use crate::interrupt::StopFlag;
+use crate::run_folder::RunFolder;
+use crate::stamp::{self, Freshness, Inputs};
+
+/// One experiment at work.
+#[derive(Debug)]
+pub struct Experiment<'a> {
+    /// What to do.
+    pub config: ExperimentConfig,
+    /// Where the settings were written.
+    pub source: ConfigSource,
+    /// Where results go.
+    pub folder: RunFolder,
+    /// Do finished stages again.
+    pub force: bool,
+    /// Set by the first signal.
+    pub stop: &'a StopFlag,
+    /// The processes of the run.
+    pub ranks: Ranks,
+}
+
+impl Experiment<'_> {
+    /// Does a stage unless its stamp fits, on rank 0; the other ranks wait. Returns whether it was done.
+    ///
+    /// # Errors
+    /// Whatever `work` fails with.
+    pub fn on_main(
+        &self,
+        name: &str,
+        inputs: &Inputs,
+        work: impl FnOnce() -> anyhow::Result<Vec<PathBuf>>,
+    ) -> anyhow::Result<bool> {
+        let mut done = false;
+        let result = if self.ranks.is_main() && !self.is_finished(name, inputs)? {
+            done = true;
+            self.stamped(name, inputs, work)
+        } else {
+            Ok(())
+        };
+        self.agree(result)?;
+        Ok(done)
+    }
+
+    /// All ranks fail when rank 0 did.
+    ///
+    /// # Errors
+    /// The given one, or that rank 0 failed.
+    pub fn agree(&self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        let failed = self.ranks.from_main(f64::from(u8::from(result.is_err())))?;
+        result?;
+        if failed > 0.0 {
+            anyhow::bail!("rank 0 failed; its message says why");
+        }
+        Ok(())
+    }
+
+    /// Whether the stage's stamp fits; says so. A stage that must be done loses its stamp.
+    ///
+    /// # Errors
+    /// When a stamp cannot be taken away.
+    pub fn is_finished(&self, name: &str, inputs: &Inputs) -> anyhow::Result<bool> {
+        let path = self.folder.stamp(name);
+        match stamp::freshness(&path, inputs) {
+            Freshness::Fresh if !self.force => {
+                tracing::info!("{name}: unchanged, skipped");
+                return Ok(true);
+            }
+            Freshness::Fresh => tracing::info!("{name}: done again (--force)"),
+            Freshness::New => tracing::info!("{name}"),
+            Freshness::Changed(what) => tracing::info!("{name}: done again, changed: {}", what.join(", ")),
+            Freshness::Missing(path) => tracing::info!("{name}: done again, `{}` is gone", path.display()),
+        }
+        stamp::remove(&path)?;
+        Ok(false)
+    }
+
+    /// Does the work and leaves the stamp.
+    ///
+    /// # Errors
+    /// Whatever `work` fails with.
+    pub fn stamped(
+        &self,
+        name: &str,
+        inputs: &Inputs,
+        work: impl FnOnce() -> anyhow::Result<Vec<PathBuf>>,
+    ) -> anyhow::Result<()> {
+        self.stop.check()?;
+        let outputs = work()?;
+        stamp::write(&self.folder.stamp(name), inputs, &outputs)
+    }
+
+    /// Folder of the weights that all stages start from.
+    ///
+    /// # Errors
+    /// When it is not on disk and cannot be had.
+    pub fn base_folder(&self) -> anyhow::Result<PathBuf> {
+        hub::model_folder(&self.config.model.path).with_context(|| self.place("model.path"))
+    }
+
+    /// Folder of `base` or of a stage's result.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn model_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        if name == BASE {
+            return self.base_folder();
+        }
+        let folder = self.folder.model(name);
+        if model::folder::is_model_folder(&folder) {
+            return Ok(folder);
+        }
+        Err(InputError::new(
+            format!("stage `{name}` has not been trained: there is no `{}`", folder.display()),
+            format!("`monopass train {}` trains it", self.source.file.display()),
+        )
+        .into())
+    }
+
+    /// Folder of the tokenizer.
+    ///
+    /// # Errors
+    /// When it is not on disk and cannot be had.
+    pub fn tokenizer_folder(&self) -> anyhow::Result<PathBuf> {
+        match &self.config.model.tokenizer {
+            Some(path) => hub::model_folder(path).with_context(|| self.place("model.tokenizer")),
+            None => self.base_folder(),
+        }
+    }
+
+    /// What identifies the weights of `base` or a stage: the files' hash, or the stamp of the stage.
+    ///
+    /// # Errors
+    /// When there are no such weights.
+    pub fn weights_hash(&self, name: &str) -> anyhow::Result<String> {
+        if name == BASE { stamp::hash_path(&self.base_folder()?) } else { self.stamp_hash(&train::stage_name(name)) }
+    }
+
+    /// Hash of a finished stage's stamp.
+    ///
+    /// # Errors
+    /// When the stage is not finished.
+    pub fn stamp_hash(&self, name: &str) -> anyhow::Result<String> {
+        let path = self.folder.stamp(name);
+        stamp::hash_path(&path).map_err(|_| {
+            InputError::new(
+                format!("stage `{name}` is not finished: there is no `{}`", path.display()),
+                format!("`monopass run {}` does all stages in order", self.source.file.display()),
+            )
+            .into()
+        })
+    }
+
+    /// `path:line: key`, for errors about a value.
+    pub fn place(&self, key: &str) -> String {
+        let error = self.source.error(vec![Problem::new(key, "")]);
+        error.to_string().trim_end_matches([' ', ':']).to_owned()
+    }
+
+    /// The training stages in order.
+    pub fn stages(&self) -> &[StageSection] {
+        self.config.stages()
+    }
+}
+
+/// Makes `path` anew from what `fill` writes: beside it first, then in one rename.
+///
+/// # Errors
+/// When the folder cannot be written; what stood there before is then untouched.
+pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let partial = path.with_file_name(format!(".{name}.partial"));
+    let old = path.with_file_name(format!(".{name}.old"));
+    remove_folder(&partial)?;
+    remove_folder(&old)?;
+    std::fs::create_dir_all(&partial).with_context(|| format!("cannot make `{}`", partial.display()))?;
+    fill(&partial)?;
+    if path.exists() {
+        std::fs::rename(path, &old).with_context(|| format!("cannot move `{}` away", path.display()))?;
+    }
+    std::fs::rename(&partial, path).with_context(|| format!("cannot move `{}` into place", path.display()))?;
+    remove_folder(&old)
+}
+
+/// Removes a folder that may not be there.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove_folder(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

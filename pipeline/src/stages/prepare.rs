@@ -1,0 +1,92 @@
+//! Sources to parquet, one folder and card per data set.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use data::RankingSample;
+use data::sources::RankingSetConfig;
+
+use super::{Experiment, replace_folder};
+use crate::failure::InputError;
+use crate::hub;
+use crate::stamp::Inputs;
+
+/// Name of a set's stage.
+pub fn stage_name(set: &str) -> String {
+    format!("prepare/{set}")
+}
+
+/// Prepares every set the experiment uses.
+///
+/// # Errors
+/// When a source is missing or malformed, or a set comes out empty.
+pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
+    let used = used_sets(experiment);
+    let sets: Vec<(&str, RankingSetConfig)> = used
+        .iter()
+        .filter_map(|name| Some((*name, experiment.config.data.sets.get(*name)?.clone())))
+        .map(|(name, set)| Ok((name, located(experiment, name, set)?)))
+        .collect::<anyhow::Result<_>>()?;
+    for (name, set) in &sets {
+        let mut inputs = Inputs::new();
+        inputs.settings("settings", set)?;
+        for file in set.files() {
+            inputs.path(&file.display().to_string(), &file)?;
+        }
+        experiment.on_main(&stage_name(name), &inputs, || {
+            let folder = experiment.folder.set(name);
+            replace_folder(&folder, |partial| {
+                let card = data::prepared::prepare(name, set, partial)
+                    .with_context(|| experiment.place(&format!("data.sets.{name}")))?;
+                tracing::info!("  {name}: {}", card.report);
+                Ok(())
+            })?;
+            Ok(vec![folder])
+        })?;
+    }
+    Ok(())
+}
+
+/// The sets that stages and evaluations name; all of them when there are neither.
+fn used_sets<'a>(experiment: &'a Experiment<'_>) -> BTreeSet<&'a str> {
+    let config = &experiment.config;
+    let mut used: BTreeSet<&str> =
+        config.stages().iter().flat_map(|stage| &stage.data.0).map(String::as_str).collect();
+    used.extend(config.evaluation_sets());
+    if used.is_empty() {
+        used.extend(config.data.sets.keys().map(String::as_str));
+    }
+    used
+}
+
+/// The set with files on this machine: hub addresses downloaded, missing files named with the line that names them.
+fn located(experiment: &Experiment<'_>, name: &str, mut set: RankingSetConfig) -> anyhow::Result<RankingSetConfig> {
+    let place = || experiment.place(&format!("data.sets.{name}.source"));
+    set.strict |= experiment.config.data.strict;
+    for path in set.paths_mut() {
+        *path = hub::data_path(path).with_context(place)?;
+    }
+    for file in set.files() {
+        if !file.exists() {
+            let hint = "check the path; relative paths start from the folder the command runs in";
+            return Err(InputError::new(format!("set `{name}`: there is no file `{}`", file.display()), hint)).with_context(place);
+        }
+    }
+    Ok(set)
+}
+
+/// The samples of a prepared set.
+///
+/// # Errors
+/// When the set was not prepared or is damaged.
+pub fn samples(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<Vec<RankingSample>> {
+    let folder = experiment.folder.set(set);
+    if !folder.exists() {
+        return Err(InputError::new(
+            format!("set `{set}` is not prepared: there is no `{}`", folder.display()),
+            format!("`monopass prepare {}` prepares it", experiment.source.file.display()),
+        )
+        .into());
+    }
+    Ok(data::prepared::PreparedSet::open(&folder)?.samples()?)
+}

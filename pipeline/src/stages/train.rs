@@ -1,0 +1,202 @@
+//! Training stages: each from `base` or an earlier stage, to a model folder of its own.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use data::RankingSample;
+use data::batch::Loader;
+use data::prompt::PromptBuilder;
+use model::SaveOptions;
+use trainer::{Outcome, Run};
+
+use super::overlap::query_hashes;
+use super::{Experiment, prepare, remove_folder, replace_folder};
+use crate::config::experiment::{BASE, StageSection};
+use crate::failure::{InputError, Interrupted};
+use crate::model_source::{LoadedModel, ModelNote, load_folder};
+use crate::stamp::{self, Inputs};
+use crate::write_whole::write_whole;
+
+/// Name of a training stage.
+pub fn stage_name(stage: &str) -> String {
+    format!("train/{stage}")
+}
+
+/// Trains every stage that is not finished.
+///
+/// # Errors
+/// When data or weights cannot be used, training fails, or a signal came (everything is then checkpointed).
+pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
+    for stage in experiment.stages() {
+        experiment.stop.check()?;
+        let name = stage_name(&stage.name);
+        let inputs = inputs(experiment, stage)?;
+        // Rank 0 looks, all ranks do as it says.
+        let finished = experiment.ranks.is_main() && experiment.is_finished(&name, &inputs)?;
+        if experiment.ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
+            continue;
+        }
+        train(experiment, stage, &inputs).with_context(|| format!("stage `{}`", stage.name))?;
+    }
+    Ok(())
+}
+
+fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Inputs> {
+    let mut inputs = Inputs::new();
+    let config = &experiment.config;
+    inputs.settings("settings", &stage.settings)?;
+    inputs.settings("seed", &config.seed)?;
+    inputs.settings("prompt", &config.data.prompt)?;
+    inputs.settings("context_length", &config.model.context_length)?;
+    let from = config.start_of(stage);
+    inputs.hash("weights", experiment.weights_hash(from)?);
+    if config.model.tokenizer.is_some() {
+        inputs.path("tokenizer", &experiment.tokenizer_folder()?)?;
+    }
+    for set in &stage.data.0 {
+        inputs.hash(&format!("data {set}"), experiment.stamp_hash(&prepare::stage_name(set))?);
+    }
+    Ok(inputs)
+}
+
+fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> anyhow::Result<()> {
+    let (config, settings) = (&experiment.config, &stage.settings);
+    let folder = experiment.folder.train(&stage.name);
+    let begun = if experiment.ranks.is_main() { begin(experiment, stage, inputs) } else { Ok(()) };
+    experiment.agree(begun)?;
+    let samples = Arc::new(samples(experiment, stage)?);
+    let from = config.start_of(stage);
+    let start = experiment.model_folder(from)?;
+    let tokenizer = experiment.tokenizer_folder()?;
+    let device = config.model.device.resolve()?;
+    let mut loaded = load_folder(&start, Some(&tokenizer), device, settings.precision.weights())?;
+    let prompts = Arc::new(PromptBuilder::new(Arc::clone(&loaded.tokenizer), config.data.prompt.clone())?);
+    let context = context_length(experiment, &loaded);
+    tracing::info!("  {} lists, from `{from}`, on {device:?}", samples.len());
+    let stop = experiment.stop.shared();
+    let mut open = |loader: &data::batch::LoaderConfig, first_step: u64| {
+        Loader::open(Arc::clone(&samples), Arc::clone(&prompts), loader, context, first_step)
+            .map(|loader| Box::new(loader) as trainer::StepBatches)
+    };
+    let report = trainer::train(
+        &mut loaded.model,
+        &mut open,
+        settings,
+        Run {
+            folder: &folder,
+            seed: config.seed,
+            num_samples: samples.len() as u64,
+            data_fingerprint: &inputs.digest(),
+            ranks: &experiment.ranks,
+            stop: &stop,
+            evaluate: None,
+            quiet: false,
+        },
+    )?;
+    for damaged in &report.damaged_checkpoints {
+        tracing::warn!("checkpoint passed over: {damaged}");
+    }
+    if report.outcome == Outcome::Interrupted {
+        let (step, of) = (report.state.step, report.state.num_steps);
+        let saved = format!("stage `{}` is checkpointed after step {step} of {of}; the same command goes on from there", stage.name);
+        return Err(Interrupted { saved }.into());
+    }
+    if let Some(step) = report.resumed_from {
+        tracing::info!("  resumed from step {step}");
+    }
+    let saved = if experiment.ranks.is_main() {
+        save(experiment, stage, &loaded, &prompts, &samples, inputs)
+    } else {
+        Ok(())
+    };
+    experiment.agree(saved)
+}
+
+/// Clears what an attempt with other inputs left, so that training resumes only what it may.
+fn begin(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> anyhow::Result<()> {
+    let folder = experiment.folder.train(&stage.name);
+    let marker = folder.join("inputs");
+    let digest = inputs.digest();
+    let before = std::fs::read_to_string(&marker).ok();
+    let finished_before = experiment.folder.model(&stage.name).exists();
+    let resumable = before.as_deref() == Some(digest.as_str()) && !(experiment.force && finished_before);
+    if !resumable {
+        if folder.exists() && before.is_some() && !finished_before {
+            tracing::warn!("stage `{}`: its inputs changed, so its unfinished training is discarded", stage.name);
+        }
+        remove_folder(&folder)?;
+    }
+    remove_folder(&experiment.folder.model(&stage.name))?;
+    write_whole(&marker, digest.as_bytes())
+}
+
+/// The samples of all sets of a stage, in the order the file names them.
+fn samples(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Vec<RankingSample>> {
+    let mut samples = Vec::new();
+    for set in &stage.data.0 {
+        let mut found = prepare::samples(experiment, set)?;
+        let all = found.len();
+        found.retain(|sample| sample.target.is_some());
+        if found.len() < all {
+            tracing::warn!("set `{set}`: {} of {all} lists have no target order and are not trained on", all - found.len());
+        }
+        samples.extend(found);
+    }
+    if samples.is_empty() {
+        return Err(InputError::new(
+            format!("stage `{}` has nothing to train on: no list of {} has a target order", stage.name, stage.data.0.join(", ")),
+            "give qrels or a teacher's order (`target:`), or use another set",
+        )
+        .into());
+    }
+    Ok(samples)
+}
+
+/// Tokens of prompt and answer at most.
+pub fn context_length(experiment: &Experiment<'_>, loaded: &LoadedModel) -> usize {
+    let of_model = usize::try_from(loaded.model.config.max_position_embeddings).unwrap_or(usize::MAX);
+    experiment.config.model.context_length.map_or(of_model, |wanted| wanted.min(of_model))
+}
+
+fn save(
+    experiment: &Experiment<'_>,
+    stage: &StageSection,
+    loaded: &LoadedModel,
+    prompts: &PromptBuilder,
+    samples: &[RankingSample],
+    inputs: &Inputs,
+) -> anyhow::Result<()> {
+    let folder = experiment.folder.model(&stage.name);
+    let mut trained_queries: BTreeSet<String> = query_hashes(samples);
+    let from = experiment.config.start_of(stage);
+    if from != BASE {
+        let before = ModelNote::read(&experiment.folder.model(from))?;
+        trained_queries.extend(before.into_iter().flat_map(|note| note.trained_queries));
+    }
+    let note = ModelNote {
+        program: format!("monopass {}", env!("CARGO_PKG_VERSION")),
+        stage: stage.name.clone(),
+        prompt: experiment.config.data.prompt.clone(),
+        prompt_hash: prompts.hash(),
+        trained_queries,
+    };
+    std::fs::create_dir_all(experiment.folder.root().join("model"))
+        .with_context(|| format!("cannot make `{}`", folder.display()))?;
+    replace_folder(&folder, |partial| {
+        loaded.model.save(partial, &SaveOptions { kind: None, merge_lora: true, adapter_only: None })?;
+        loaded.tokenizer.save(partial)?;
+        if loaded.model.lora_config().is_some() {
+            let base = loaded.folder.display().to_string();
+            loaded.model.save(
+                &partial.join("adapter"),
+                &SaveOptions { kind: None, merge_lora: false, adapter_only: Some(base) },
+            )?;
+        }
+        note.write(partial)
+    })?;
+    tracing::info!("  model: {}", folder.display());
+    let outputs: Vec<PathBuf> = vec![folder, experiment.folder.train(&stage.name)];
+    stamp::write(&experiment.folder.stamp(&stage_name(&stage.name)), inputs, &outputs)
+}
