@@ -28,6 +28,11 @@ struct RawAdapterConfig {
     layers_to_transform: Option<Value>,
     trainable_token_indices: Option<Value>,
     lora_bias: Option<bool>,
+    use_qalora: Option<bool>,
+    use_bdlora: Option<Value>,
+    alora_invocation_tokens: Option<Value>,
+    layer_replication: Option<Value>,
+    target_parameters: Option<Value>,
 }
 
 /// A resolved `adapter_config.json`.
@@ -91,8 +96,12 @@ impl RawAdapterConfig {
         if bias != "none" {
             return refuse("bias", bias, "only `none` is supported");
         }
-        let flags =
-            [("use_dora", self.use_dora), ("fan_in_fan_out", self.fan_in_fan_out), ("lora_bias", self.lora_bias)];
+        let flags = [
+            ("use_dora", self.use_dora),
+            ("use_qalora", self.use_qalora),
+            ("fan_in_fan_out", self.fan_in_fan_out),
+            ("lora_bias", self.lora_bias),
+        ];
         for (key, value) in flags {
             if value == Some(true) {
                 return refuse(key, "true".into(), "only false is supported");
@@ -104,6 +113,10 @@ impl RawAdapterConfig {
             ("alpha_pattern", self.alpha_pattern),
             ("layers_to_transform", self.layers_to_transform),
             ("trainable_token_indices", self.trainable_token_indices),
+            ("use_bdlora", self.use_bdlora),
+            ("alora_invocation_tokens", self.alora_invocation_tokens),
+            ("layer_replication", self.layer_replication),
+            ("target_parameters", self.target_parameters),
         ] {
             if let Some(value) = value.filter(|value| !is_empty(value)) {
                 return refuse(key, value.to_string(), "not supported; merge the adapter with PEFT first");
@@ -122,7 +135,7 @@ impl RawAdapterConfig {
 
 fn is_empty(value: &Value) -> bool {
     match value {
-        Value::Null => true,
+        Value::Null | Value::Bool(false) => true,
         Value::Array(values) => values.is_empty(),
         Value::Object(values) => values.is_empty(),
         _ => false,

@@ -76,7 +76,7 @@ impl CausalLm {
     }
 
     /// All tensors in place, values not.
-    fn uninitialised(config: ModelConfig, options: &LoadOptions) -> Self {
+    pub(crate) fn uninitialised(config: ModelConfig, options: &LoadOptions) -> Self {
         let (kind, device) = (options.kind, options.device);
         let table = || Tensor::empty([config.vocab_size, config.hidden_size], (kind, device));
         let layers = (0..config.num_hidden_layers as usize).map(|index| Layer::new(&config, index, kind, device));

@@ -192,7 +192,7 @@ mod tests {
     fn python_habits() {
         let context = json!({"x": {"b": [1, "<é>"], "a": null}, "s": " ab "});
         let got = render("{{ x | tojson }}|{{ s.strip().split('b') }}|{{ x.items() | length }}", context).unwrap();
-        assert_eq!(got, r#"{"b": [1, "<é>"], "a": null}|["a", ""]|2"#);
+        assert_eq!(got, r#"{"b": [1, "<é>"], "a": null}|['a', '']|2"#);
         assert_eq!(render("{{ strftime_now('%d %b %Y') }}", json!({})).unwrap(), "26 Jul 2024");
     }
 

@@ -44,7 +44,7 @@ fn save_sharded(model: &CausalLm, folder: &Path, kind: Kind, max_shard_bytes: u6
             for header in &headers {
                 weight_map.insert(header.name.clone(), name.clone().into());
             }
-            pending.push(write_pending(&folder.join(&name), &headers, |index| value(shard[index]))?);
+            pending.push(write_pending(&folder.join(&name), &headers, |index| Ok(value(shard[index])))?);
             names.push(name);
         }
         if shards.len() > 1 {
