@@ -74,6 +74,29 @@ fn page_problems(root: &Path, page: &Path, text: &str) -> Vec<(usize, String)> {
             report(format!("the mark `{mark}` is not closed"));
         }
     }
+    problems.extend(stale_excerpts(root, text));
+    problems
+}
+
+/// Excerpts of files: a fenced block whose first line is `# PATH` must stand in that file word for word.
+fn stale_excerpts(root: &Path, text: &str) -> Vec<(usize, String)> {
+    let mut problems = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((at, line)) = lines.next() {
+        if !line.starts_with("```") {
+            continue;
+        }
+        let block: Vec<&str> =
+            lines.by_ref().map(|(_, line)| line).take_while(|line| !line.starts_with("```")).collect();
+        let Some((path, excerpt)) =
+            block.split_first().and_then(|(first, rest)| Some((first.strip_prefix("# ")?, rest)))
+        else {
+            continue;
+        };
+        if is_path(path) && !fs::read_to_string(root.join(path)).unwrap_or_default().contains(&excerpt.join("\n")) {
+            problems.push((at + 1, format!("the excerpt is not what stands in `{path}`")));
+        }
+    }
     problems
 }
 
@@ -115,7 +138,7 @@ mod tests {
     fn problems(text: &str) -> Vec<(usize, String)> {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("docs")).unwrap();
-        fs::write(folder.path().join("docs/formats.md"), "").unwrap();
+        fs::write(folder.path().join("docs/formats.md"), "a: 1\nb: 2\nc: 3\n").unwrap();
         page_problems(folder.path(), &folder.path().join("README.md"), text)
     }
 
@@ -124,6 +147,13 @@ mod tests {
         let text = "see [formats](docs/formats.md#runs), `docs/formats.md` and [a site](https://example.org/x)\n\
                     `cargo xtask test` and `cargo xtask setup --cuda`; `configs/<name>.yaml`\n<!-- table -->\n1\n<!-- /table -->";
         assert_eq!(problems(text), []);
+    }
+
+    #[test]
+    fn an_excerpt_has_to_be_what_the_file_says() {
+        assert_eq!(problems("```yaml\n# docs/formats.md\nb: 2\nc: 3\n```\n```\n# a comment\n```\n"), []);
+        assert_eq!(problems("text\n```yaml\n# docs/formats.md\nb: 3\n```\n")[0].0, 2);
+        assert_eq!(problems("```yaml\n# configs/none.yaml\nb: 3\n```\n").len(), 1);
     }
 
     #[test]
