@@ -112,13 +112,7 @@ fn generation_config(file: &GgufFile, config: &ModelConfig) -> Result<Value, Ggu
 }
 
 /// Streams the tensors, dequantised, under Hugging Face's names.
-fn write_weights(
-    gguf: &Path,
-    file: &GgufFile,
-    config: &ModelConfig,
-    out: &Path,
-    kind: Kind,
-) -> Result<(), ModelError> {
+fn write_weights(gguf: &Path, file: &GgufFile, config: &ModelConfig, out: &Path, kind: Kind) -> Result<(), ModelError> {
     let named = |source: GgufError| ModelError::Gguf { path: gguf.into(), source };
     let wanted = wanted_shapes(config);
     let mut sources: HashMap<String, &str> = HashMap::new();

@@ -86,7 +86,8 @@ fn cached_logits_equal_transformers() {
         let ids = golden.ids[0].unsqueeze(0);
         let mut pass = |start: i64, length: i64| {
             cache.truncate(start);
-            let hidden = golden.model.forward(&ids.narrow(1, start, length), &AttentionPattern::Causal, Some(&mut cache));
+            let hidden =
+                golden.model.forward(&ids.narrow(1, start, length), &AttentionPattern::Causal, Some(&mut cache));
             assert_eq!(cache.len(), start + length);
             golden.check(&format!("{name} cached {start}+{length}"), &hidden.squeeze_dim(0), 0, start);
         };
@@ -161,7 +162,10 @@ fn gradients_equal_transformers() {
         let ours = [
             ("model.embed_tokens.weight", gradients["model.embed_tokens.weight"].shallow_clone()),
             ("model.layers.0.self_attn.k_proj.weight", qkv.narrow(0, heads * head_dim, kv_heads * head_dim)),
-            ("model.layers.1.mlp.up_proj.weight", gradients["model.layers.1.mlp.gate_up_proj.weight"].narrow(0, 48, 48)),
+            (
+                "model.layers.1.mlp.up_proj.weight",
+                gradients["model.layers.1.mlp.gate_up_proj.weight"].narrow(0, 48, 48),
+            ),
         ];
         for (tensor, ours) in ours {
             let wanted = golden.file.tensor(&format!("grad.{tensor}")).unwrap();

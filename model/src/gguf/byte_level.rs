@@ -13,9 +13,7 @@ const QWEN2_PATTERN: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?
 
 pub(super) fn parts(metadata: Metadata, vocabulary: &Vocabulary) -> Result<Parts, GgufError> {
     const PRE: &str = "tokenizer.ggml.pre";
-    let byte_level = |use_regex: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
-    };
+    let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let split = |pattern: &str| {
         let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
         json!({"type": "Sequence", "pretokenizers": [split, byte_level(false)]})
@@ -55,7 +53,9 @@ fn merges(metadata: Metadata) -> Result<Vec<Value>, GgufError> {
         .into_iter()
         .map(|merge| match merge.split_once(' ') {
             Some((left, right)) => Ok(json!([left, right])),
-            None => Err(GgufError::Value { key: MERGES.into(), got: merge.into(), wanted: "pairs with a space between" }),
+            None => {
+                Err(GgufError::Value { key: MERGES.into(), got: merge.into(), wanted: "pairs with a space between" })
+            }
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use crate::config::Architecture;
 use crate::rope::{RopeScaling, inverse_frequencies};
 
 /// GGUF names of the families that can be imported. Mistral is stored as `llama`.
-pub fn architecture(metadata: Metadata) -> Result<(&str, Architecture), GgufError> {
+pub fn architecture(metadata: Metadata<'_>) -> Result<(&str, Architecture), GgufError> {
     let name = metadata.text("general.architecture")?;
     let name = name.ok_or_else(|| GgufError::Missing { key: "general.architecture".into() })?;
     match name {

@@ -68,7 +68,11 @@ impl<'a> Vocabulary<'a> {
         let types = match metadata.floats("tokenizer.ggml.token_type")? {
             Some(types) if types.len() == tokens.len() => types.into_iter().map(|t| t as i64).collect(),
             Some(types) => {
-                return Err(GgufError::Lengths { key: "tokenizer.ggml.token_type", got: types.len(), wanted: tokens.len() });
+                return Err(GgufError::Lengths {
+                    key: "tokenizer.ggml.token_type",
+                    got: types.len(),
+                    wanted: tokens.len(),
+                });
             }
             None => vec![1; tokens.len()],
         };
