@@ -27,6 +27,11 @@ fn main() {
     if x86 {
         build.define("MONOPASS_AVX512", None);
     }
+    if let Some(folders) = nccl_headers() {
+        build.define("MONOPASS_NCCL", None).includes(folders);
+        println!("cargo:rustc-link-lib=torch_cuda");
+        println!("cargo:rustc-link-lib=c10_cuda");
+    }
     build.flag("-fopenmp").files(&sources).compile("monopass_native");
     if x86 {
         let mut build = base();
@@ -88,6 +93,24 @@ fn include_dir() -> PathBuf {
         include.display()
     );
     include
+}
+
+/// Folders with the headers of CUDA and NCCL (`.libtorch/cuda/*/include`, see docs/gpu.md), when libtorch has its CUDA part and
+/// both are there: then data-parallel training can use NCCL.
+fn nccl_headers() -> Option<Vec<PathBuf>> {
+    let root = include_dir().parent()?.to_path_buf();
+    println!("cargo:rerun-if-changed={}", root.join("lib").display());
+    if !root.join("lib/libtorch_cuda.so").exists() {
+        return None;
+    }
+    let mut folders: Vec<PathBuf> = fs::read_dir(root.join("cuda"))
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("include")))
+        .filter(|folder| folder.is_dir())
+        .collect();
+    folders.sort();
+    let has = |header: &str| folders.iter().any(|folder| folder.join(header).exists());
+    (has("nccl.h") && has("cuda_runtime_api.h")).then_some(folders)
 }
 
 /// Links the OpenMP runtime that libtorch brings (its name may carry a hash), so that both share one pool of threads.

@@ -65,6 +65,7 @@ unsafe extern "C" {
         grad_scale: f64,
         done: *mut c_int,
     ) -> *mut c_char;
+    pub(crate) fn monopass_cuda_memory(device: c_int, bytes: *mut i64) -> *mut c_char;
     pub(crate) fn monopass_sum_of_squares(
         tensors: *const *const C_tensor,
         count: i64,

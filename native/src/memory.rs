@@ -1,5 +1,7 @@
 //! Memory of this process and machine, in MiB.
 
+use crate::ffi;
+use std::ffi::c_int;
 use std::fs;
 
 const KIB_PER_MIB: f64 = 1024.0;
@@ -19,6 +21,34 @@ pub fn rss_mib() -> f64 {
 pub fn available_mib() -> f64 {
     let machine = proc_field_mib("/proc/meminfo", "MemAvailable:").unwrap_or(0.0);
     cgroup_left_mib().map_or(machine, |left| left.min(machine))
+}
+
+/// Memory of one CUDA device, in MiB.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DeviceMemory {
+    /// Held by this process's tensors at the fullest moment so far.
+    pub peak_mib: f64,
+    /// Held by this process's tensors now.
+    pub used_mib: f64,
+    /// What the device could still give.
+    pub free_mib: f64,
+    /// Of the whole device.
+    pub total_mib: f64,
+}
+
+/// Memory of CUDA device `index`; `None` without CUDA or without such a device.
+#[allow(unsafe_code, reason = "asks libtorch's allocator")]
+pub fn cuda_device(index: usize) -> Option<DeviceMemory> {
+    let number = c_int::try_from(index).ok()?;
+    if !tch::Cuda::is_available() || i64::from(number) >= tch::Cuda::device_count() {
+        return None;
+    }
+    let mut bytes = [0i64; 4];
+    // SAFETY: writes four numbers; the device exists.
+    let error = unsafe { ffi::monopass_cuda_memory(number, bytes.as_mut_ptr()) };
+    ffi::check("cuda_device", error).ok()?;
+    let [peak_mib, used_mib, free_mib, total_mib] = bytes.map(|bytes| bytes as f64 / BYTES_PER_MIB);
+    Some(DeviceMemory { peak_mib, used_mib, free_mib, total_mib })
 }
 
 /// A `Name: 123 kB` line of a file under `/proc`.
@@ -54,6 +84,11 @@ fn cgroup_left_mib() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_figures_of_a_device_that_does_not_exist() {
+        assert_eq!(cuda_device(1_000), None);
+    }
 
     #[test]
     fn figures_are_plausible_and_peak_follows_use() {

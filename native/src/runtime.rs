@@ -1,7 +1,9 @@
-//! Process-wide set-up: the allocator's thresholds and the number of threads.
+//! Process-wide set-up: the allocator's thresholds, the number of threads, CUDA when libtorch has it.
 #![allow(unsafe_code, reason = "mallopt and dlopen have no safe interface")]
 
-use std::sync::Once;
+use std::ffi::{CStr, CString};
+use std::path::PathBuf;
+use std::sync::{Once, OnceLock};
 
 /// Blocks below this come from the heap that stays with the process; glibc refuses more.
 const MMAP_THRESHOLD: i32 = 32 << 20;
@@ -10,8 +12,8 @@ const TRIM_THRESHOLD: i32 = i32::MAX;
 /// The heap grows by this much at a time.
 const TOP_PAD: i32 = 64 << 20;
 
-/// Call first in `main`: keeps freed blocks in the process (see docs/benchmarks.md) and fixes the number of threads to
-/// `OMP_NUM_THREADS`, else all cores. May be called again.
+/// Call first in `main`: keeps freed blocks in the process (see docs/benchmarks.md), fixes the number of threads to
+/// `OMP_NUM_THREADS`, else all cores, and loads libtorch's CUDA part when it lies beside the rest. May be called again.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -24,7 +26,14 @@ pub fn init() {
         if let Some(threads) = threads {
             tch::set_num_threads(threads);
         }
+        let _ = cuda_problem();
     });
+}
+
+/// Why libtorch's CUDA part, though installed, did not load; `None` when it did or when there is none. Loads it.
+pub fn cuda_problem() -> Option<&'static str> {
+    static PROBLEM: OnceLock<Option<String>> = OnceLock::new();
+    PROBLEM.get_or_init(|| cuda_library().and_then(|path| load(&path).err())).as_deref()
 }
 
 /// glibc returns multi-megabyte buffers to the kernel at every free, and each new tensor pays page faults for them: raising
@@ -36,5 +45,49 @@ fn keep_freed_memory() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
         libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD);
         libc::mallopt(libc::M_TOP_PAD, TOP_PAD);
+    }
+}
+
+/// `libtorch_cuda.so` beside the `libtorch_cpu.so` this process runs on.
+fn cuda_library() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let cpu = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let path = PathBuf::from(&cpu[cpu.find('/')?..]).with_file_name("libtorch_cuda.so");
+    path.exists().then_some(path)
+}
+
+/// Linkers drop libraries whose symbols nobody names; CUDA's kernels register themselves when the library is loaded.
+fn load(path: &std::path::Path) -> Result<(), String> {
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
+    // SAFETY: a NUL-terminated path; the library's initialisers only register with libtorch. The handle stays open.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    if !handle.is_null() {
+        return Ok(());
+    }
+    // SAFETY: dlerror gives null or a text of this thread, copied at once.
+    let message = unsafe { libc::dlerror() };
+    if message.is_null() {
+        return Err(format!("`{}` did not load", path.display()));
+    }
+    // SAFETY: not null, NUL-terminated, alive until the next call of a dl function by this thread.
+    Err(unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn init_may_run_twice_and_leaves_torch_working() {
+        init();
+        init();
+        assert!(tch::get_num_threads() >= 1);
+        assert!(cuda_library().is_some() || cuda_problem().is_none());
+    }
+
+    #[test]
+    fn a_library_that_does_not_load_says_why() {
+        let problem = load(std::path::Path::new("/nowhere/libtorch_cuda.so")).unwrap_err();
+        assert!(problem.contains("/nowhere/libtorch_cuda.so"), "{problem}");
     }
 }
