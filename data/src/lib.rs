@@ -8,6 +8,7 @@ pub mod batch;
 pub mod bm25;
 pub mod error;
 pub mod files;
+pub mod overlap;
 pub mod prepared;
 pub mod prompt;
 pub mod qrels;

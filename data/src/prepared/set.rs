@@ -1,0 +1,172 @@
+//! Reading a set: by index, with a bounded number of row groups in memory.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use polars::prelude::{ParallelStrategy, ParquetReader, SerReader};
+
+use super::card::{Card, hash_file};
+use super::frame::samples_of;
+use super::{CARD_FILE, FORMAT_VERSION, ROWS_PER_GROUP, SAMPLES_FILE};
+use crate::batch::SampleSource;
+use crate::{DataError, RankingSample};
+
+/// Bytes of text kept decoded. Sets smaller than this are decoded once.
+const CACHE_BYTES: usize = 512 << 20;
+
+/// A prepared set on disk.
+#[derive(Debug)]
+pub struct PreparedSet {
+    folder: PathBuf,
+    card: Card,
+    rows: usize,
+    cache: Mutex<Cache>,
+}
+
+/// Row groups decoded lately, oldest first.
+#[derive(Debug, Default)]
+struct Cache {
+    groups: VecDeque<(usize, Arc<Vec<RankingSample>>, usize)>,
+    bytes: usize,
+}
+
+impl PreparedSet {
+    /// Opens a set and checks its samples against the card.
+    ///
+    /// # Errors
+    /// A missing or malformed card, another layout version, or samples with another hash than the card's.
+    pub fn open(folder: &Path) -> Result<Self, DataError> {
+        let path = folder.join(CARD_FILE);
+        let bytes = std::fs::read(&path).map_err(DataError::io(&path))?;
+        let damaged = |message: String| DataError::Prepared { path: folder.to_owned(), message };
+        let card: Card =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("`{CARD_FILE}` is malformed: {error}")))?;
+        if card.format_version != FORMAT_VERSION {
+            let version = card.format_version;
+            return Err(damaged(format!("its layout is version {version}, this program reads {FORMAT_VERSION}")));
+        }
+        let found = hash_file(&folder.join(SAMPLES_FILE))?;
+        if found.blake3 != card.samples.blake3 {
+            let (got, wanted) = (found.bytes, card.samples.bytes);
+            return Err(damaged(format!(
+                "`{SAMPLES_FILE}` ({got} bytes) is not what its card describes ({wanted} bytes, another hash)"
+            )));
+        }
+        let rows = usize::try_from(card.report.kept).map_err(|error| damaged(error.to_string()))?;
+        Ok(Self { folder: folder.to_owned(), card, rows, cache: Mutex::default() })
+    }
+
+    /// Where the samples come from and what was left out.
+    #[must_use]
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// True when there are none (a set is never written empty).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// All samples, in memory.
+    pub fn samples(&self) -> Result<Vec<RankingSample>, DataError> {
+        self.iter().collect()
+    }
+
+    /// Samples in order, one row group in memory at a time.
+    pub fn iter(&self) -> impl Iterator<Item = Result<RankingSample, DataError>> + '_ {
+        (0..self.rows.div_ceil(ROWS_PER_GROUP)).flat_map(|group| match self.read_group(group) {
+            Ok(samples) => samples.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        })
+    }
+
+    /// The sample at `index`.
+    ///
+    /// # Errors
+    /// A file that changed under the program.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Self::len`].
+    pub fn get(&self, index: usize) -> Result<RankingSample, DataError> {
+        assert!(index < self.rows, "sample {index} of {}", self.rows);
+        let (group, place) = (index / ROWS_PER_GROUP, index % ROWS_PER_GROUP);
+        if let Some(samples) = self.lock().find(group) {
+            return Ok(samples[place].clone());
+        }
+        // Decoded outside the lock: another thread may do the same meanwhile, which costs time but nothing else.
+        let samples = Arc::new(self.read_group(group)?);
+        let sample = samples[place].clone();
+        self.lock().keep(group, samples);
+        Ok(sample)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
+        // A panic elsewhere cannot leave the cache half changed in a way that matters.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_group(&self, group: usize) -> Result<Vec<RankingSample>, DataError> {
+        let path = self.folder.join(SAMPLES_FILE);
+        let start = group * ROWS_PER_GROUP;
+        let length = ROWS_PER_GROUP.min(self.rows - start);
+        let file = File::open(&path).map_err(DataError::io(&path))?;
+        let frame = ParquetReader::new(file)
+            .read_parallel(ParallelStrategy::None)
+            .with_slice(Some((start, length)))
+            .finish()
+            .map_err(DataError::table(&path))?;
+        let samples = samples_of(&frame).map_err(DataError::table(&path))?;
+        if samples.len() == length {
+            return Ok(samples);
+        }
+        let message = format!("{} rows from row {start}, wanted {length}", samples.len());
+        Err(DataError::Prepared { path: self.folder.clone(), message })
+    }
+}
+
+impl Cache {
+    fn find(&mut self, group: usize) -> Option<Arc<Vec<RankingSample>>> {
+        let place = self.groups.iter().position(|(held, ..)| *held == group)?;
+        let entry = self.groups.remove(place)?;
+        let samples = Arc::clone(&entry.1);
+        self.groups.push_back(entry);
+        Some(samples)
+    }
+
+    fn keep(&mut self, group: usize, samples: Arc<Vec<RankingSample>>) {
+        if self.find(group).is_some() {
+            return;
+        }
+        let text = |sample: &RankingSample| {
+            let passages: usize =
+                sample.passages.iter().map(|p| p.text.len() + p.title.len() + p.doc_id.len() + 96).sum();
+            passages + sample.query.len() + 128
+        };
+        let bytes = samples.iter().map(text).sum();
+        self.groups.push_back((group, samples, bytes));
+        self.bytes += bytes;
+        while self.bytes > CACHE_BYTES && self.groups.len() > 1 {
+            if let Some((_, _, freed)) = self.groups.pop_front() {
+                self.bytes -= freed;
+            }
+        }
+    }
+}
+
+impl SampleSource for PreparedSet {
+    fn len(&self) -> usize {
+        self.rows
+    }
+    fn get(&self, index: usize) -> Result<RankingSample, DataError> {
+        Self::get(self, index)
+    }
+}
