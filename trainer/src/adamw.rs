@@ -36,13 +36,7 @@ impl AdamW {
             .into_iter()
             .map(|NamedParameter { name, tensor, decays }| ParameterState::new(name, tensor, decays, precision))
             .collect();
-        Self {
-            parameters,
-            betas: config.betas,
-            eps: config.eps,
-            weight_decay: config.weight_decay,
-            updates: 0,
-        }
+        Self { parameters, betas: config.betas, eps: config.eps, weight_decay: config.weight_decay, updates: 0 }
     }
 
     /// One update with learning rate `lr`; gradients are multiplied by `grad_scale` first. Parameters without a gradient stay
@@ -79,10 +73,7 @@ impl AdamW {
 
     /// The weights by name, sharing storage with the model.
     pub(crate) fn weights(&self) -> Vec<(String, Tensor)> {
-        self.parameters
-            .iter()
-            .map(|state| (state.name.clone(), state.tensor.detach()))
-            .collect()
+        self.parameters.iter().map(|state| (state.name.clone(), state.tensor.detach())).collect()
     }
 
     /// Masters and moments by name, sharing storage with this optimiser.

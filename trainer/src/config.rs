@@ -1,6 +1,6 @@
 //! Settings of training as a user writes them: the `train` section of an experiment file.
 
-use data::batch::LoaderConfig;
+use data::batch::{LoaderConfig, LoaderOptions, TooLong};
 use model::lora::LoraConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -134,8 +134,10 @@ settings! {
         /// Samples of one forward and backward pass at most, at least 1. Changes speed and memory, never the gradient.
         /// Default 4.
         micro_batch_size: usize = 4,
-        /// Tokens of one forward and backward pass at most (a longer sample goes alone). Default 4096.
+        /// Tokens of one forward and backward pass at most, and so of a sample. Default 4096.
         max_micro_batch_tokens: usize = 4096,
+        /// What happens to a longer sample: `skip` (counted) or `error`. Default `skip`.
+        too_long: TooLong = TooLong::Skip,
         /// Kinds of weights and optimiser state: `fp32`, `bf16_master` or `bf16`. Default `bf16_master`.
         precision: Precision = Precision::Bf16Master,
         /// Recompute activations in the backward pass: less memory, about a third more time. Default false.
@@ -191,11 +193,7 @@ impl TrainConfig {
         }
         self.stages
             .iter()
-            .map(|stage| Stage {
-                name: stage.name.clone(),
-                data: stage.data.clone(),
-                config: self.for_stage(stage),
-            })
+            .map(|stage| Stage { name: stage.name.clone(), data: stage.data.clone(), config: self.for_stage(stage) })
             .collect()
     }
 
@@ -210,10 +208,10 @@ impl TrainConfig {
         config
     }
 
-    /// Optimiser steps for `num_samples` samples: an epoch's last step may be smaller.
+    /// Optimiser steps for `num_samples` samples: epochs stand end to end, so only the very last step sees samples of an
+    /// epoch more.
     pub fn num_steps(&self, num_samples: u64) -> u64 {
-        let per_epoch = num_samples.div_ceil(self.global_batch_size.max(1) as u64);
-        let steps = per_epoch * self.epochs;
+        let steps = (num_samples * self.epochs).div_ceil(self.global_batch_size.max(1) as u64);
         self.max_steps.map_or(steps, |limit| limit.min(steps))
     }
 
@@ -241,6 +239,12 @@ impl TrainConfig {
             num_steps,
             shuffle: self.shuffle,
         }
+    }
+
+    /// The loader's settings that do not touch the order of samples.
+    pub fn loader_options(&self) -> LoaderOptions {
+        let too_long = self.too_long;
+        LoaderOptions { shuffle_candidates: self.shuffle_candidates, too_long, ..LoaderOptions::default() }
     }
 
     /// Problems with the settings, those of the stages included, one line each; empty when all is well.
@@ -346,7 +350,9 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused() {
-        for text in [r#"{"learning_rte": 1}"#, r#"{"stages": [{"nme": "a"}]}"#, r#"{"objective": {"first": {"lamda": 1}}}"#] {
+        for text in
+            [r#"{"learning_rte": 1}"#, r#"{"stages": [{"nme": "a"}]}"#, r#"{"objective": {"first": {"lamda": 1}}}"#]
+        {
             let error = serde_json::from_str::<TrainConfig>(text).unwrap_err().to_string();
             assert!(error.contains("unknown field"), "{error}");
         }
@@ -362,7 +368,7 @@ mod tests {
     #[test]
     fn steps_follow_epochs_and_limit() {
         let mut config = TrainConfig { epochs: 3, ..TrainConfig::default() };
-        assert_eq!(config.num_steps(33), 9);
+        assert_eq!(config.num_steps(33), 7);
         config.max_steps = Some(4);
         assert_eq!(config.num_steps(33), 4);
     }

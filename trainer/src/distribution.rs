@@ -46,9 +46,11 @@ impl Ranks {
         let number = |name: &'static str, wanted: &'static str| {
             let value = variable(name);
             let got = value.as_deref().map_or("not set".to_owned(), |text| format!("`{text}`"));
-            value
-                .and_then(|text| text.trim().parse::<usize>().ok())
-                .ok_or(TrainError::Environment { name, got, wanted })
+            value.and_then(|text| text.trim().parse::<usize>().ok()).ok_or(TrainError::Environment {
+                name,
+                got,
+                wanted,
+            })
         };
         if variable("WORLD_SIZE").is_none() {
             return Ok(Self::single());
@@ -90,8 +92,11 @@ impl Ranks {
             timeout,
             nccl: cuda,
         };
-        let group = ProcessGroup::join(&options)
-            .map_err(|source| TrainError::Collective { rank, doing: "joining the other ranks", source })?;
+        let group = ProcessGroup::join(&options).map_err(|source| TrainError::Collective {
+            rank,
+            doing: "joining the other ranks",
+            source,
+        })?;
         Ok(Self { rank, local_rank, world_size, group: Some(group) })
     }
 
@@ -212,7 +217,9 @@ impl Ranks {
             let missing: Vec<usize> = (0..self.world_size).filter(silent).collect();
             match missing[..] {
                 [] => return TrainError::Collective { rank: self.rank, doing, source },
-                [rank] if Instant::now() > deadline => return other(rank, format!("it ended without a word ({source})")),
+                [rank] if Instant::now() > deadline => {
+                    return other(rank, format!("it ended without a word ({source})"));
+                }
                 _ if Instant::now() > deadline => return TrainError::Collective { rank: self.rank, doing, source },
                 _ => std::thread::sleep(Duration::from_millis(100)),
             }

@@ -120,7 +120,9 @@ pub enum TrainError {
         batch: PathBuf,
     },
     /// A variable of the process environment is missing or wrong.
-    #[error("environment variable `{name}` is {got}, wanted {wanted}; start with `torchrun --no-python`, `monopass launch`, or set it by hand")]
+    #[error(
+        "environment variable `{name}` is {got}, wanted {wanted}; start with `torchrun --no-python`, `monopass launch`, or set it by hand"
+    )]
     Environment {
         /// Its name.
         name: &'static str,

@@ -284,11 +284,6 @@ fn next_batch(batches: &mut StepBatches, step: u64, wanted: u64) -> Result<StepB
     }
 }
 
-fn write_log(
-    log: &mut Option<MetricsLog>,
-    kind: &str,
-    step: u64,
-    numbers: &[(String, f64)],
-) -> Result<(), TrainError> {
+fn write_log(log: &mut Option<MetricsLog>, kind: &str, step: u64, numbers: &[(String, f64)]) -> Result<(), TrainError> {
     log.as_mut().map_or(Ok(()), |log| log.write(kind, step, numbers))
 }

@@ -148,11 +148,7 @@ impl<'a> Gradients<'a> {
     pub fn all(&self) -> Vec<Option<Tensor>> {
         match (&self.sums, self.in_sums()) {
             (Some(sums), true) => sums.iter().map(|sum| Some(sum.shallow_clone())).collect(),
-            _ => self
-                .parameters
-                .iter()
-                .map(|parameter| Some(parameter.grad()).filter(Tensor::defined))
-                .collect(),
+            _ => self.parameters.iter().map(|parameter| Some(parameter.grad()).filter(Tensor::defined)).collect(),
         }
     }
 
@@ -210,7 +206,8 @@ fn buckets(gradients: &[Tensor]) -> Vec<&[Tensor]> {
     let mut buckets = Vec::new();
     let (mut start, mut held) = (0, 0);
     for (index, gradient) in gradients.iter().enumerate() {
-        let joins = index > start && held + bytes(gradient) <= BUCKET_BYTES && gradient.kind() == gradients[start].kind();
+        let joins =
+            index > start && held + bytes(gradient) <= BUCKET_BYTES && gradient.kind() == gradients[start].kind();
         if !joins && index > start {
             buckets.push(&gradients[start..index]);
             (start, held) = (index, 0);

@@ -57,6 +57,9 @@ pub mod tensorboard;
 mod train;
 pub mod train_step;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{CheckpointConfig, Precision, Stage, StageConfig, TrainConfig};
 pub use distribution::Ranks;
 pub use error::TrainError;

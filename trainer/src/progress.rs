@@ -47,7 +47,8 @@ impl Progress {
         if self.quiet {
             return;
         }
-        let mut text: Vec<String> = line.numbers.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
+        let mut text: Vec<String> =
+            line.numbers.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
         text.push(format!("{} left", clock(line.left)));
         let text = text.join("  ");
         match &self.bar {

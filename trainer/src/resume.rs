@@ -13,8 +13,14 @@ use crate::fit::Run;
 pub(crate) const FORMAT: u32 = 1;
 
 /// Settings that may differ between a checkpoint and the run that continues it without changing what is learned.
-const HARMLESS: [&str; 6] =
-    ["log_every", "checkpoint", "prefetch_steps", "collective_timeout_seconds", "eval_every_steps", "max_skipped_steps"];
+const HARMLESS: [&str; 6] = [
+    "log_every",
+    "checkpoint",
+    "prefetch_steps",
+    "collective_timeout_seconds",
+    "eval_every_steps",
+    "max_skipped_steps",
+];
 
 /// Where the checkpoints of a stage's folder are.
 pub fn checkpoints_folder(folder: &Path) -> PathBuf {

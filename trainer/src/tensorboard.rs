@@ -30,11 +30,7 @@ impl EventWriter {
     pub fn create(folder: &Path, resumed_at: Option<u64>) -> Result<Self, TrainError> {
         let seconds = wall_time();
         let path = folder.join(format!("events.out.tfevents.{:010}.{}.monopass", seconds as u64, std::process::id()));
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(TrainError::io("create", &path))?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io("create", &path))?;
         let mut writer = Self { file, path };
         let mut version = event(seconds, 0);
         put_bytes(&mut version, 3, b"brain.Event:2");

@@ -88,7 +88,11 @@ pub fn train_step(
     let grad_norm = learner.gradients.norm();
     let updated = loss.is_finite() && grad_norm.is_finite();
     if updated {
-        learner.optimizer.step(&learner.gradients, settings.learning_rate, clip_scale(grad_norm, settings.max_grad_norm));
+        learner.optimizer.step(
+            &learner.gradients,
+            settings.learning_rate,
+            clip_scale(grad_norm, settings.max_grad_norm),
+        );
     }
     learner.gradients.clear();
     learner.model.set_dropout_seed(None);
@@ -104,10 +108,9 @@ fn forward<'m>(
     seed: u64,
     neftune_alpha: f64,
 ) -> TrainingPass<'m> {
-    tch::manual_seed(seed as i64);
     let embeddings = model.embed(&batch.input_ids.to_device(model.device())); // [1, tokens, hidden]
     let embeddings = if neftune_alpha > 0.0 {
-        let noise = neftune::noise(&embeddings, &batch.cu_seqlens, neftune_alpha);
+        let noise = neftune::noise(&embeddings, &batch.cu_seqlens, neftune_alpha, seed);
         embeddings + noise
     } else {
         embeddings

@@ -82,10 +82,8 @@ impl Objective for First {
         let lm = language_modelling_loss(model, hidden, batch, totals);
         let ranking = self.ranking(model, hidden, batch, totals);
         let weighted = [(&lm, self.lm_weight), (&ranking, self.lambda)];
-        let total = weighted
-            .iter()
-            .filter_map(|(part, weight)| Some(part.as_ref()? * *weight))
-            .reduce(|sum, part| sum + part);
+        let total =
+            weighted.iter().filter_map(|(part, weight)| Some(part.as_ref()? * *weight)).reduce(|sum, part| sum + part);
         Loss { total, parts: vec![lm, ranking] }
     }
 }

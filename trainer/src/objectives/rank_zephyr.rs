@@ -31,9 +31,6 @@ impl Objective for RankZephyr {
 
     fn loss(&self, model: &CausalLm, hidden: &Tensor, batch: &MicroBatch, totals: &Totals) -> Loss {
         let lm = language_modelling_loss(model, hidden, batch, totals);
-        Loss {
-            total: lm.as_ref().map(Tensor::shallow_clone),
-            parts: vec![lm],
-        }
+        Loss { total: lm.as_ref().map(Tensor::shallow_clone), parts: vec![lm] }
     }
 }

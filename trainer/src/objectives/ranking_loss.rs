@@ -38,7 +38,7 @@ impl RankingLoss {
         }
     }
 
-    /// Sum of the lists' losses. A list of one candidate has nothing to order and counts 0, ListNet and ADR-MSE included.
+    /// Sum of the lists' losses. A list of one candidate has nothing to order: its gradient is 0.
     pub fn sum(self, scores: &Tensor, ranks: &Tensor) -> Tensor {
         match self {
             Self::WeightedRankNet => rank_net::sum(scores, ranks, true),
@@ -71,4 +71,80 @@ fn differences(scores: &Tensor) -> Tensor {
 fn num_pairs(scores: &Tensor) -> f64 {
     let (_, n) = scores.size2().expect("scores are [lists, n]");
     (n * (n - 1) / 2).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tch::Device;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/trainer/ranking_losses.json");
+
+    fn floats(value: &serde_json::Value) -> Vec<f64> {
+        value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    }
+
+    /// Float32 against float64 with gains up to 2^20.
+    fn close(got: f64, wanted: f64) -> bool {
+        (got - wanted).abs() <= 1e-4 * wanted.abs() + 1e-6
+    }
+
+    #[test]
+    fn losses_and_gradients_equal_plain_loops_in_pytorch() {
+        let golden: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
+        for case in golden["cases"].as_array().unwrap() {
+            let shape = [case["lists"].as_i64().unwrap(), case["n"].as_i64().unwrap()];
+            let scores = Tensor::from_slice(&floats(&case["scores"])).view(shape).to_kind(Kind::Float);
+            let ranks: Vec<i64> = floats(&case["ranks"]).iter().map(|rank| *rank as i64).collect();
+            let ranks = Tensor::from_slice(&ranks).view(shape);
+            for (name, wanted) in case["losses"].as_object().unwrap() {
+                let loss: RankingLoss = serde_json::from_value(name.as_str().into()).unwrap();
+                let leaf = scores.copy().set_requires_grad(true);
+                let sum = loss.sum(&leaf, &ranks);
+                sum.backward();
+                let got = sum.double_value(&[]);
+                assert!(close(got, wanted["sum"].as_f64().unwrap()), "{name}: {got} {}", wanted["sum"]);
+                let gradient = Vec::<f64>::try_from(leaf.grad().to_kind(Kind::Double).flatten(0, -1)).unwrap();
+                for (got, wanted) in gradient.iter().zip(floats(&wanted["gradient"])) {
+                    assert!(close(*got, wanted), "{name}: gradient {got} {wanted}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_candidate_gives_a_finite_loss() {
+        for loss in ALL {
+            let scores = Tensor::from_slice(&[3.0f32]).view([1, 1]).set_requires_grad(true);
+            let sum = loss.sum(&scores, &Tensor::from_slice(&[1i64]).view([1, 1]));
+            sum.backward();
+            assert!(sum.double_value(&[]).abs() < 1.0 && scores.grad().double_value(&[0, 0]) == 0.0, "{loss:?}");
+        }
+    }
+
+    const ALL: [RankingLoss; 5] = [
+        RankingLoss::WeightedRankNet,
+        RankingLoss::RankNet,
+        RankingLoss::ListNet,
+        RankingLoss::LambdaRank,
+        RankingLoss::AdrMse,
+    ];
+
+    proptest! {
+        /// Scores in target order lose less than the same scores in the opposite order, wherever their zero is.
+        #[test]
+        fn the_right_order_loses_less(steps in prop::collection::vec(0.1f32..3.0, 2..12), shift in -20.0f32..20.0) {
+            let n = steps.len() as i64;
+            let scores: Vec<f32> = steps.iter().scan(shift, |sum, step| { *sum -= step; Some(*sum) }).collect();
+            let right = Tensor::from_slice(&scores).view([1, n]);
+            let wrong = right.flip([1]);
+            let ranks = (Tensor::arange(n, (Kind::Int64, Device::Cpu)) + 1).view([1, n]);
+            for loss in ALL {
+                let (right, wrong) = (loss.sum(&right, &ranks), loss.sum(&wrong, &ranks));
+                let (right, wrong) = (right.double_value(&[]), wrong.double_value(&[]));
+                prop_assert!(right.is_finite() && wrong.is_finite() && right < wrong, "{:?} {} {}", loss, right, wrong);
+            }
+        }
+    }
 }
