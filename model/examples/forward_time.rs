@@ -44,9 +44,12 @@ fn main() -> Result<(), ModelError> {
     model.train_all();
     for checkpointing in [false, true] {
         model.set_gradient_checkpointing(checkpointing);
-        report(&format!("forward and backward, {} tokens, 80 labels, checkpointing {checkpointing}", tokens + 80), || {
-            train_step(&model, tokens + 80);
-        });
+        report(
+            &format!("forward and backward, {} tokens, 80 labels, checkpointing {checkpointing}", tokens + 80),
+            || {
+                train_step(&model, tokens + 80);
+            },
+        );
     }
     Ok(())
 }

@@ -81,18 +81,17 @@ impl Attention {
         let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
 
         let qkv = self.qkv_proj.forward(x, dropout.map(|seed| seed.of_module(0))); // [batch, seq, all heads * head_dim]
-        let qkv = qkv.view([batch, seq, heads + 2 * kv_heads, head_dim]); // [batch, seq, all heads, head_dim]
-        let mut q = qkv.narrow(2, 0, heads);
-        let mut k = qkv.narrow(2, heads, kv_heads);
-        let mut v = qkv.narrow(2, heads + kv_heads, kv_heads);
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            q = q_norm.forward(&q);
-            k = k_norm.forward(&k);
-        }
-
         let shared = context.shared;
-        q = native::ops::rope(&q, &shared.angles.cos, &shared.angles.sin);
-        k = native::ops::rope(&k, &shared.angles.cos, &shared.angles.sin);
+        let (q, mut k, mut v) = match &self.qk_norm {
+            None => native::ops::rope_qkv(&qkv, &shared.angles.cos, &shared.angles.sin, heads, kv_heads),
+            Some((q_norm, k_norm)) => {
+                let qkv = qkv.view([batch, seq, heads + 2 * kv_heads, head_dim]); // [batch, seq, all heads, head_dim]
+                let rotate = |x: &Tensor| native::ops::rope(x, &shared.angles.cos, &shared.angles.sin);
+                let q = rotate(&q_norm.forward(&qkv.narrow(2, 0, heads)));
+                let k = rotate(&k_norm.forward(&qkv.narrow(2, heads, kv_heads)));
+                (q, k, qkv.narrow(2, heads + kv_heads, kv_heads))
+            }
+        };
         if let Some(cache) = context.cache.as_deref_mut() {
             (k, v) = cache.write(self.layer, &k, &v); // [batch, held + seq, kv_heads, head_dim]
         }

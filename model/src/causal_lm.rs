@@ -168,8 +168,8 @@ impl CausalLm {
     /// `hidden` `[rows, hidden]` -> `[rows, vocab]`, or only the columns of `vocab_ids` int64 `[n]` -> `[rows, n]`.
     pub fn logits(&self, hidden: &Tensor, vocab_ids: Option<&Tensor>) -> Tensor {
         match vocab_ids {
-            Some(ids) => hidden.linear::<&Tensor>(&self.output_weight().index_select(0, ids), None),
-            None => hidden.linear::<&Tensor>(self.output_weight(), None),
+            Some(ids) => native::ops::linear(hidden, &self.output_weight().index_select(0, ids), None),
+            None => native::ops::linear(hidden, self.output_weight(), None),
         }
     }
 

@@ -86,7 +86,7 @@ impl Linear {
 
     /// `[.., in]` -> `[.., out]`. `dropout` drops inputs of the adapters; `None` outside training.
     pub fn forward(&self, x: &Tensor, dropout: Option<DropoutSeed>) -> Tensor {
-        let out = x.linear(&self.weight, self.bias.as_ref()); // [.., out]
+        let out = native::ops::linear(x, &self.weight, self.bias.as_ref()); // [.., out]
         for adapter in &self.adapters {
             let delta = adapter.forward(x, dropout);
             let rows = adapter.b.size()[0];

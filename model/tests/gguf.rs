@@ -164,12 +164,21 @@ fn smollm2_equals_transformers_load_of_the_same_file() {
     println!("float32: max abs difference {difference}");
     assert!(difference < 1e-3, "{difference}");
     let bf16 = run(Kind::BFloat16);
-    let equal = |name: &str, logits: &Tensor| {
+    let num_equal = |name: &str, logits: &Tensor, at: &Tensor| {
         let same = logits.argmax(-1, false).eq_tensor(&file.tensor(name).unwrap());
-        same.to_kind(Kind::Int64).sum(Kind::Int64).int64_value(&[])
+        same.logical_and(at).to_kind(Kind::Int64).sum(Kind::Int64).int64_value(&[])
     };
-    let (in_float, in_bf16) = (equal("argmax.float32", &float), equal("argmax.bfloat16", &bf16));
+    // Logits near 20 are multiples of 0.125 in bf16, so the best two are often equal or neighbours: transformers'
+    // two attention implementations differ in 5 of 200 such places. Clear places must agree.
+    let clear = file.tensor("margin.bfloat16").unwrap().gt(0.25);
+    let num_clear = clear.to_kind(Kind::Int64).sum(Kind::Int64).int64_value(&[]);
+    let everywhere = Tensor::ones_like(&clear);
+    let in_float = num_equal("argmax.float32", &float, &everywhere);
+    let in_bf16 = num_equal("argmax.bfloat16", &bf16, &everywhere);
+    let in_clear_bf16 = num_equal("argmax.bfloat16", &bf16, &clear);
     println!("argmax equal: float32 {in_float}, bfloat16 {in_bf16} of {}", ids.size()[1]);
+    println!("bfloat16, margin above 0.25: {in_clear_bf16} of {num_clear}");
     assert_eq!(in_float, ids.size()[1]);
-    assert_eq!(in_bf16, ids.size()[1]);
+    assert!(num_clear >= 200, "{num_clear}");
+    assert_eq!(in_clear_bf16, num_clear);
 }

@@ -1,7 +1,8 @@
 """What transformers computes from SmolLM2-135M-Instruct's GGUF, to compare our import with.
 
 Run: python make_smollm2.py PATH/SmolLM2-135M-Instruct.Q4_1.gguf
-smollm2.safetensors: `ids` [200], `argmax.float32`, `argmax.bfloat16` [200], `logits` float32 [200, 8] of `columns`.
+smollm2.safetensors: `ids` [296], `argmax.KIND` [296], `margin.KIND` between the two best logits [296], `logits` float32
+[296, 8] of `columns`.
 smollm2_tokens.json: texts and their ids.
 """
 
@@ -39,7 +40,12 @@ PROMPT = (
     "[5] Pollination by insects is needed by many crops, from apples and almonds to coffee and cocoa.<|im_end|>\n"
     "<|im_start|>assistant\n[1] > [3] > [5] > [2] > [4]. The first passage answers the query directly, since honey is "
     "what bees are best known for making. The third one names wax, which they make as well.<|im_end|>\n"
+    "<|im_start|>user\nThank you. Now write one sentence about each of the four seasons.<|im_end|>\n"
+    "<|im_start|>assistant\nIn spring, the trees turn green and the birds come back from the south. In summer, the days "
+    "are long and hot, and children play outside until late in the evening. In autumn, the leaves turn red and yellow "
+    "and fall to the ground. In winter, it is cold and dark, and in many places snow covers the fields.<|im_end|>\n"
 )
+LENGTH = 296
 
 
 def main(path):
@@ -48,8 +54,8 @@ def main(path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **load)
     texts = [{"text": text, "ids": tokenizer.encode(text, add_special_tokens=False)} for text in TEXTS]
     (HERE / "smollm2_tokens.json").write_text(json.dumps({"texts": texts}, indent=1) + "\n")
-    ids = tokenizer.encode(PROMPT, add_special_tokens=False)[:200]
-    assert len(ids) == 200, len(ids)
+    ids = tokenizer.encode(PROMPT, add_special_tokens=False)[:LENGTH]
+    assert len(ids) == LENGTH, len(ids)
     tensors = {"ids": torch.tensor(ids), "columns": torch.tensor([0, 2, 28, 33, 216, 1000, 20000, 49151])}
     for dtype in (torch.float32, torch.bfloat16):
         config = transformers.GgufConfig(dequantize=True)
@@ -59,7 +65,8 @@ def main(path):
         name = str(dtype).removeprefix("torch.")
         tensors[f"argmax.{name}"] = logits.argmax(-1)
         top = logits.float().topk(2).values
-        print(name, "smallest margin between the two best:", (top[:, 0] - top[:, 1]).min().item())
+        tensors[f"margin.{name}"] = top[:, 0] - top[:, 1]
+        print(name, "margins above 0.25:", (tensors[f"margin.{name}"] > 0.25).sum().item())
         if dtype == torch.float32:
             tensors["logits"] = logits[:, tensors["columns"]].contiguous()
     save_file(tensors, HERE / "smollm2.safetensors", metadata={"transformers": transformers.__version__, "torch": torch.__version__})
