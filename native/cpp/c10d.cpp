@@ -9,6 +9,8 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #ifdef MONOPASS_NCCL
+// libtorch's own guard around the header's content.
+#define USE_C10D_NCCL
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 

@@ -1,4 +1,4 @@
-//! Settings of training as a user writes them: the `train` section of an experiment file.
+//! Settings of one training stage as a user writes them. The experiment file composes stages; see the pipeline.
 
 use data::batch::{LoaderConfig, LoaderOptions, TooLong};
 use model::lora::LoraConfig;
@@ -61,153 +61,108 @@ impl Default for CheckpointConfig {
     }
 }
 
-/// Declares [`TrainConfig`] and [`StageConfig`] from one list, so that a stage can override exactly what a run can set.
-macro_rules! settings {
-    (
-        always { $( $(#[$doc:meta])* $name:ident : $type:ty = $default:expr, )* }
-        optional { $( $(#[$optional_doc:meta])* $optional:ident : $optional_type:ty, )* }
-    ) => {
-        /// The `train` section: settings of every stage, and the stages.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct TrainConfig {
-            $( $(#[$doc])* pub $name: $type, )*
-            $( $(#[$optional_doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $optional: Option<$optional_type>, )*
-            /// Stages in order, each starting from the weights of the one before. Default: one stage with the settings
-            /// above and the experiment's first training set.
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            pub stages: Vec<StageConfig>,
-        }
-
-        /// One stage: its name, its data, and whatever differs from the run's settings.
-        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct StageConfig {
-            /// Names the stage's folder; letters, digits, `-` and `_`.
-            pub name: String,
-            /// Data set of the `data` section to train on. Default: the experiment's first training set.
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pub data: Option<String>,
-            $( $(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $name: Option<$type>, )*
-            $( $(#[$optional_doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $optional: Option<$optional_type>, )*
-        }
-
-        impl Default for TrainConfig {
-            fn default() -> Self {
-                Self { $( $name: $default, )* $( $optional: None, )* stages: Vec::new() }
-            }
-        }
-
-        impl TrainConfig {
-            /// Settings of one stage: the stage's where given, else the run's.
-            fn overridden_by(&self, stage: &StageConfig) -> Self {
-                Self {
-                    $( $name: stage.$name.clone().unwrap_or_else(|| self.$name.clone()), )*
-                    $( $optional: stage.$optional.clone().or_else(|| self.$optional.clone()), )*
-                    stages: Vec::new(),
-                }
-            }
-        }
-    };
+/// Settings of one training stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// What to train for. Default `rank_zephyr: {}`.
+    pub objective: ObjectiveConfig,
+    /// Peak learning rate, above 0. Default 5e-6, the published one for 7B models; small models want 1e-4 and more.
+    pub learning_rate: f64,
+    /// Shape after warm-up: `constant`, `linear` or `cosine`. Default `cosine`.
+    pub schedule: Schedule,
+    /// Decoupled weight decay of matrices (never of norms and biases), at least 0. Default 0.
+    pub weight_decay: f64,
+    /// AdamW's two decay rates, each in [0, 1). Default [0.9, 0.999].
+    pub betas: [f64; 2],
+    /// AdamW's epsilon, above 0. Default 1e-8.
+    pub eps: f64,
+    /// Gradients longer than this are scaled down to it; 0 never clips. Default 1.
+    pub max_grad_norm: f64,
+    /// Passes over the data, at least 1. Default 1.
+    pub epochs: u64,
+    /// Samples of one optimiser step over all ranks, at least 1. Default 16.
+    pub global_batch_size: usize,
+    /// Samples of one forward and backward pass at most, at least 1. Changes speed and memory, never the gradient.
+    /// Default 4.
+    pub micro_batch_size: usize,
+    /// Tokens of one forward and backward pass at most, and so of a sample. Default 4096.
+    pub max_micro_batch_tokens: usize,
+    /// What happens to a longer sample: `skip` (counted) or `error`. Default `skip`.
+    pub too_long: TooLong,
+    /// Kinds of weights and optimiser state: `fp32`, `bf16_master` or `bf16`. Default `bf16_master`.
+    pub precision: Precision,
+    /// Recompute activations in the backward pass: less memory, about a third more time. Default false.
+    pub gradient_checkpointing: bool,
+    /// NEFTune's alpha: uniform noise of +-alpha / sqrt(tokens x features) on embeddings; 0 for none. Default 0
+    /// (published 5).
+    pub neftune_alpha: f64,
+    /// Draw a new order of samples every epoch. Default true.
+    pub shuffle: bool,
+    /// Shuffle the candidates of each list, so that their places tell nothing. Default false.
+    pub shuffle_candidates: bool,
+    /// Optimiser steps tokenised ahead, at least 1. Default 2.
+    pub prefetch_steps: usize,
+    /// Checkpoints.
+    pub checkpoint: CheckpointConfig,
+    /// Optimiser steps between lines of the log and the metrics, at least 1. Default 1.
+    pub log_every: u64,
+    /// Steps with a loss or gradient that is not finite are skipped; after this many the run stops. Default 10.
+    pub max_skipped_steps: u64,
+    /// Seconds a rank waits for the others before it gives up, at least 1. Default 600.
+    pub collective_timeout_seconds: u64,
+    /// Optimiser steps at most, at least 1. Default: as many as `epochs` take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// Steps over which the learning rate rises. Default 0; not together with `warmup_ratio`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u64>,
+    /// As `warmup_steps`, as a share of the stage's steps in [0, 1].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_ratio: Option<f64>,
+    /// Optimiser steps between evaluations. Default: none before the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_every_steps: Option<u64>,
+    /// Train low-rank adapters instead of the weights: `lora: {r: 16}`. Default: all weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
 }
 
-settings! {
-    always {
-        /// What to train for. Default `rank_zephyr: {}`.
-        objective: ObjectiveConfig = ObjectiveConfig::default(),
-        /// Peak learning rate, above 0. Default 5e-6, the published one for 7B models; small models want 1e-4 and more.
-        learning_rate: f64 = 5e-6,
-        /// Shape after warm-up: `constant`, `linear` or `cosine`. Default `cosine`.
-        schedule: Schedule = Schedule::Cosine,
-        /// Decoupled weight decay of matrices (never of norms and biases), at least 0. Default 0.
-        weight_decay: f64 = 0.0,
-        /// AdamW's two decay rates, each in [0, 1). Default [0.9, 0.999].
-        betas: [f64; 2] = [0.9, 0.999],
-        /// AdamW's epsilon, above 0. Default 1e-8.
-        eps: f64 = 1e-8,
-        /// Gradients longer than this are scaled down to it; 0 never clips. Default 1.
-        max_grad_norm: f64 = 1.0,
-        /// Passes over the data, at least 1. Default 1.
-        epochs: u64 = 1,
-        /// Samples of one optimiser step over all ranks, at least 1. Default 16.
-        global_batch_size: usize = 16,
-        /// Samples of one forward and backward pass at most, at least 1. Changes speed and memory, never the gradient.
-        /// Default 4.
-        micro_batch_size: usize = 4,
-        /// Tokens of one forward and backward pass at most, and so of a sample. Default 4096.
-        max_micro_batch_tokens: usize = 4096,
-        /// What happens to a longer sample: `skip` (counted) or `error`. Default `skip`.
-        too_long: TooLong = TooLong::Skip,
-        /// Kinds of weights and optimiser state: `fp32`, `bf16_master` or `bf16`. Default `bf16_master`.
-        precision: Precision = Precision::Bf16Master,
-        /// Recompute activations in the backward pass: less memory, about a third more time. Default false.
-        gradient_checkpointing: bool = false,
-        /// NEFTune's alpha: uniform noise of +-alpha / sqrt(tokens x features) on embeddings; 0 for none. Default 0
-        /// (published 5).
-        neftune_alpha: f64 = 0.0,
-        /// Draw a new order of samples every epoch. Default true.
-        shuffle: bool = true,
-        /// Shuffle the candidates of each list, so that their places tell nothing. Default false.
-        shuffle_candidates: bool = false,
-        /// Optimiser steps tokenised ahead, at least 1. Default 2.
-        prefetch_steps: usize = 2,
-        /// Checkpoints.
-        checkpoint: CheckpointConfig = CheckpointConfig::default(),
-        /// Optimiser steps between lines of the log and the metrics, at least 1. Default 1.
-        log_every: u64 = 1,
-        /// Steps with a loss or gradient that is not finite are skipped; after this many the run stops. Default 10.
-        max_skipped_steps: u64 = 10,
-        /// Seconds a rank waits for the others before it gives up, at least 1. Default 600.
-        collective_timeout_seconds: u64 = 600,
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            objective: ObjectiveConfig::default(),
+            learning_rate: 5e-6,
+            schedule: Schedule::Cosine,
+            weight_decay: 0.0,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            max_grad_norm: 1.0,
+            epochs: 1,
+            global_batch_size: 16,
+            micro_batch_size: 4,
+            max_micro_batch_tokens: 4096,
+            too_long: TooLong::Skip,
+            precision: Precision::Bf16Master,
+            gradient_checkpointing: false,
+            neftune_alpha: 0.0,
+            shuffle: true,
+            shuffle_candidates: false,
+            prefetch_steps: 2,
+            checkpoint: CheckpointConfig::default(),
+            log_every: 1,
+            max_skipped_steps: 10,
+            collective_timeout_seconds: 600,
+            max_steps: None,
+            warmup_steps: None,
+            warmup_ratio: None,
+            eval_every_steps: None,
+            lora: None,
+        }
     }
-    optional {
-        /// Optimiser steps at most, at least 1. Default: as many as `epochs` take. The run's value bounds every stage.
-        max_steps: u64,
-        /// Steps over which the learning rate rises. Default 0; not together with `warmup_ratio`.
-        warmup_steps: u64,
-        /// As `warmup_steps`, as a share of the stage's steps in [0, 1].
-        warmup_ratio: f64,
-        /// Optimiser steps between evaluations. Default: none before the end.
-        eval_every_steps: u64,
-        /// Train low-rank adapters instead of the weights: `lora: {r: 16}`. Default: all weights.
-        lora: LoraConfig,
-    }
-}
-
-/// One stage with all its settings.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stage {
-    /// Name of its folder.
-    pub name: String,
-    /// Data set of the `data` section; None for the experiment's first.
-    pub data: Option<String>,
-    /// Settings; its `stages` are empty.
-    pub config: TrainConfig,
 }
 
 impl TrainConfig {
-    /// The stages with their settings; without any, one named `main`.
-    pub fn resolved_stages(&self) -> Vec<Stage> {
-        if self.stages.is_empty() {
-            return vec![Stage { name: "main".to_owned(), data: None, config: self.clone() }];
-        }
-        self.stages
-            .iter()
-            .map(|stage| Stage { name: stage.name.clone(), data: stage.data.clone(), config: self.for_stage(stage) })
-            .collect()
-    }
-
-    /// Settings of one stage: the stage's where given, else the run's; `max_steps` is the lesser of the two, and a stage's
-    /// way to give the warm-up replaces the run's.
-    pub fn for_stage(&self, stage: &StageConfig) -> Self {
-        let mut config = self.overridden_by(stage);
-        config.max_steps = [self.max_steps, stage.max_steps].into_iter().flatten().min();
-        if stage.warmup_steps.is_some() || stage.warmup_ratio.is_some() {
-            (config.warmup_steps, config.warmup_ratio) = (stage.warmup_steps, stage.warmup_ratio);
-        }
-        config
-    }
-
     /// Optimiser steps for `num_samples` samples: epochs stand end to end, so only the very last step sees samples of an
     /// epoch more.
     pub fn num_steps(&self, num_samples: u64) -> u64 {
@@ -247,28 +202,8 @@ impl TrainConfig {
         LoaderOptions { shuffle_candidates: self.shuffle_candidates, too_long, ..LoaderOptions::default() }
     }
 
-    /// Problems with the settings, those of the stages included, one line each; empty when all is well.
+    /// Problems with the settings, one line each; empty when all is well.
     pub fn validate(&self) -> Vec<String> {
-        if self.stages.is_empty() {
-            return self.validate_settings();
-        }
-        let mut problems = Vec::new();
-        for (index, stage) in self.stages.iter().enumerate() {
-            let name = &stage.name;
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-            if name.is_empty() || !name.chars().all(plain) {
-                problems.push(format!("`stages[{index}].name` is `{name}`, wanted letters, digits, `-` and `_`"));
-            }
-            if self.stages[..index].iter().any(|earlier| earlier.name == *name) {
-                problems.push(format!("`stages[{index}].name` is `{name}` again, wanted a name of its own"));
-            }
-            let of_stage = self.for_stage(stage).validate_settings();
-            problems.extend(of_stage.into_iter().map(|problem| format!("stage `{name}`: {problem}")));
-        }
-        problems
-    }
-
-    fn validate_settings(&self) -> Vec<String> {
         let mut problems = self.objective.validate();
         let mut wanted = |holds: bool, name: &str, got: String, wanted: &str| {
             if !holds {
@@ -319,22 +254,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_overrides_the_run_and_the_run_bounds_its_steps() {
-        let run: TrainConfig = serde_json::from_str(
-            r#"{"learning_rate": 1e-4, "max_steps": 5, "warmup_ratio": 0.5, "stages": [
-                {"name": "generated", "max_steps": 40},
-                {"name": "squad", "data": "squad", "learning_rate": 2e-4, "warmup_steps": 3,
-                 "objective": {"first": {"ranking_loss": "list_net"}}}]}"#,
-        )
-        .unwrap();
-        assert_eq!(run.validate(), Vec::<String>::new());
-        let stages = run.resolved_stages();
-        assert_eq!((stages[0].config.max_steps, stages[0].config.learning_rate), (Some(5), 1e-4));
-        assert_eq!(stages[0].config.learning_rate(10).warmup_steps, 5);
-        assert_eq!((stages[1].config.max_steps, stages[1].config.learning_rate), (Some(5), 2e-4));
-        assert_eq!(stages[1].config.learning_rate(10).warmup_steps, 3);
-        let ObjectiveConfig::First(first) = &stages[1].config.objective else { panic!("not FIRST") };
-        assert_eq!(first.lambda(), 0.1);
+    fn warm_up_is_given_in_steps_or_as_a_share() {
+        let ratio = TrainConfig { warmup_ratio: Some(0.25), ..TrainConfig::default() };
+        assert_eq!(ratio.learning_rate(10).warmup_steps, 3);
+        let steps = TrainConfig { warmup_steps: Some(4), ..TrainConfig::default() };
+        assert_eq!(steps.learning_rate(10).warmup_steps, 4);
     }
 
     #[test]
@@ -351,7 +275,7 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused() {
         for text in
-            [r#"{"learning_rte": 1}"#, r#"{"stages": [{"nme": "a"}]}"#, r#"{"objective": {"first": {"lamda": 1}}}"#]
+            [r#"{"learning_rte": 1}"#, r#"{"checkpoint": {"kep": 1}}"#, r#"{"objective": {"first": {"lamda": 1}}}"#]
         {
             let error = serde_json::from_str::<TrainConfig>(text).unwrap_err().to_string();
             assert!(error.contains("unknown field"), "{error}");

@@ -60,7 +60,7 @@ pub mod train_step;
 #[cfg(test)]
 mod tests;
 
-pub use config::{CheckpointConfig, Precision, Stage, StageConfig, TrainConfig};
+pub use config::{CheckpointConfig, Precision, TrainConfig};
 pub use distribution::Ranks;
 pub use error::TrainError;
 pub use fit::{Evaluate, Evaluation, OpenLoader, Outcome, Run, StepBatches, TrainReport};

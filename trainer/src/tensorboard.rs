@@ -133,4 +133,26 @@ mod tests {
         put_varint(&mut message, 300);
         assert_eq!(message, [0xac, 0x02]);
     }
+
+    /// Reads with TensorBoard itself where MONOPASS_PEER_PYTHON names a Python that has it.
+    #[test]
+    fn tensorboard_reads_what_is_written_and_forgets_what_a_resume_repeats() {
+        let Ok(python) = std::env::var("MONOPASS_PEER_PYTHON") else {
+            eprintln!("skipped: MONOPASS_PEER_PYTHON is not set");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let value = |value: f64| [("train/loss".to_owned(), value)];
+        let mut writer = EventWriter::create(folder.path(), None).unwrap();
+        for step in 1..=3 {
+            writer.scalars(step, &value(step as f64 * 0.5)).unwrap();
+        }
+        drop(writer);
+        let mut writer = EventWriter::create(folder.path(), Some(2)).unwrap();
+        writer.scalars(3, &value(7.5)).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/trainer/read_events.py");
+        let output = std::process::Command::new(python).arg(script).arg(folder.path()).output().unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(read, serde_json::json!({"train/loss": [[1, 0.5], [2, 1.0], [3, 7.5]]}));
+    }
 }

@@ -13,8 +13,7 @@ use crate::gradients::Gradients;
 use crate::resume;
 use crate::train_step::Learner;
 
-/// Trains `model` for one stage; see the crate's documentation. `config` is a stage's
-/// ([`TrainConfig::resolved_stages`]); its own `stages` are not looked at.
+/// Trains `model` for one stage; see the crate's documentation.
 ///
 /// # Errors
 /// Any [`TrainError`]. Whatever went wrong, the checkpoints written so far are whole, and the other ranks are told.
@@ -47,7 +46,7 @@ fn train_stage(
     config: &TrainConfig,
     run: Run<'_>,
 ) -> Result<TrainReport, TrainError> {
-    let problems = TrainConfig { stages: Vec::new(), ..config.clone() }.validate();
+    let problems = config.validate();
     if !problems.is_empty() {
         return Err(TrainError::Config { problems });
     }
