@@ -51,24 +51,32 @@ pub enum Command {
     /// Each stage leaves a stamp with the hashes of what it was made from (settings, data files, weights); a stage whose
     /// stamp still fits is skipped with a line saying so. Training that was interrupted resumes from its last checkpoint,
     /// bit for bit.
-    #[command(after_help = "Examples:\n  monopass run configs/quickstart.yaml\n  monopass run configs/quickstart.yaml --dry-run\n  monopass run FILE --set train.max_steps=10 --set name=short\n  monopass run FILE --set train.stages.first.learning_rate=1e-4 --force")]
+    #[command(
+        after_help = "Examples:\n  monopass run configs/quickstart.yaml\n  monopass run configs/quickstart.yaml --dry-run\n  monopass run FILE --set train.max_steps=10 --set name=short\n  monopass run FILE --set train.stages.first.learning_rate=1e-4 --force"
+    )]
     Run(ExperimentArgs),
     /// Prepare an experiment's data sets: sources to parquet with a card.
     Prepare(ExperimentArgs),
     /// Train an experiment's stages (preparing their data first where that is not done).
     ///
     /// Several processes with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set train data parallel; only rank 0 writes.
-    #[command(after_help = "Examples:\n  monopass train configs/quickstart.yaml\n  torchrun --no-python --nproc-per-node 2 monopass train FILE")]
+    #[command(
+        after_help = "Examples:\n  monopass train configs/quickstart.yaml\n  torchrun --no-python --nproc-per-node 2 monopass train FILE"
+    )]
     Train(ExperimentArgs),
     /// Evaluate an experiment's models and write predictions and tables.
     Evaluate(ExperimentArgs),
     /// Write an experiment's report from its tables and training metrics.
     Report(ExperimentArgs),
     /// Rerank candidate lists with a model.
-    #[command(after_help = "Examples:\n  monopass rank --model runs/quickstart/model/first --candidates lists.jsonl --out run.txt\n  monopass rank --model DIR --candidates bm25.run --queries queries.tsv --corpus corpus.jsonl --out run.txt --decoder single_token")]
+    #[command(
+        after_help = "Examples:\n  monopass rank --model runs/quickstart/model/first --candidates lists.jsonl --out run.txt\n  monopass rank --model DIR --candidates bm25.run --queries queries.tsv --corpus corpus.jsonl --out run.txt --decoder single_token"
+    )]
     Rank(RankArgs),
     /// Let a model write text.
-    #[command(after_help = "Example:\n  monopass generate --model models/SmolLM2-135M-Instruct --prompt 'What is the capital of France?'")]
+    #[command(
+        after_help = "Example:\n  monopass generate --model models/SmolLM2-135M-Instruct --prompt 'What is the capital of France?'"
+    )]
     Generate(GenerateArgs),
     /// Compute measures of files made elsewhere.
     #[command(subcommand)]
@@ -77,10 +85,15 @@ pub enum Command {
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Make a Hugging Face folder from a hub id or a GGUF file.
-    #[command(after_help = "Examples:\n  monopass import SmolLM2-135M-Instruct.Q4_1.gguf --out models/SmolLM2-135M-Instruct\n  monopass import HuggingFaceTB/SmolLM2-135M-Instruct --out models/SmolLM2-135M-Instruct")]
+    #[command(
+        after_help = "Examples:\n  monopass import SmolLM2-135M-Instruct.Q4_1.gguf --out models/SmolLM2-135M-Instruct\n  monopass import HuggingFaceTB/SmolLM2-135M-Instruct --out models/SmolLM2-135M-Instruct"
+    )]
     Import(ImportArgs),
     /// Write a model folder anew: adapters merged, another precision.
-    #[command(visible_alias = "merge", after_help = "Example:\n  monopass export --model runs/lora/model/first --out exported --precision bf16")]
+    #[command(
+        visible_alias = "merge",
+        after_help = "Example:\n  monopass export --model runs/lora/model/first --out exported --precision bf16"
+    )]
     Export(ExportArgs),
     /// Describe a model folder: shape, weights, tokenizer, what it was trained on.
     Inspect(InspectArgs),
@@ -96,7 +109,9 @@ pub enum Command {
     /// Check this machine: libtorch, devices, memory, hub; what would not work and why.
     Doctor(DoctorArgs),
     /// Print completions for a shell.
-    #[command(after_help = "Example:\n  monopass completions bash > ~/.local/share/bash-completion/completions/monopass")]
+    #[command(
+        after_help = "Example:\n  monopass completions bash > ~/.local/share/bash-completion/completions/monopass"
+    )]
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
@@ -268,7 +283,9 @@ pub enum MetricsCommand {
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Optimiser steps on one prompt and answer.
-    #[command(after_help = "Example:\n  monopass bench train-step --model models/SmolLM2-135M-Instruct --precision bf16 --prompt-tokens 1500 --label-tokens 80")]
+    #[command(
+        after_help = "Example:\n  monopass bench train-step --model models/SmolLM2-135M-Instruct --precision bf16 --prompt-tokens 1500 --label-tokens 80"
+    )]
     TrainStep(BenchTrainStepArgs),
     /// The decoders on one prompt.
     Decode(BenchDecodeArgs),
@@ -396,7 +413,9 @@ pub enum PromptCommand {
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
     /// Show samples of a prepared set, or of an experiment file's set.
-    #[command(after_help = "Examples:\n  monopass data show runs/quickstart/data/train\n  monopass data show configs/quickstart.yaml --query-set test --limit 2")]
+    #[command(
+        after_help = "Examples:\n  monopass data show runs/quickstart/data/train\n  monopass data show configs/quickstart.yaml --query-set test --limit 2"
+    )]
     Show {
         /// Prepared folder, or experiment file.
         path: PathBuf,

@@ -1,10 +1,18 @@
 //! The experiment file: text, overrides, typed value, checks.
 
+pub mod check;
+mod check_evaluate;
 pub mod decode;
+pub mod device;
 pub mod environment;
+pub mod experiment;
 pub mod key_path;
 pub mod load;
 pub mod locate;
+pub mod names;
 pub mod problem;
+pub mod reference;
+pub mod resolved;
+pub mod schema;
 pub mod set_override;
 pub mod stage_settings;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use data::DataError;
+use evaluator::EvaluatorError;
 use model::ModelError;
+use trainer::TrainError;
 
 use crate::config::problem::ConfigError;
 
@@ -82,6 +84,12 @@ pub fn ending(error: &anyhow::Error) -> Ending {
         if cause.is::<InputError>() {
             return Ending::Data;
         }
+        if let Some(train) = cause.downcast_ref::<TrainError>() {
+            return of_train(train);
+        }
+        if let Some(evaluator) = cause.downcast_ref::<EvaluatorError>() {
+            return of_evaluator(evaluator);
+        }
         if let Some(data) = cause.downcast_ref::<DataError>() {
             return of_data(data);
         }
@@ -121,6 +129,30 @@ fn of_data(error: &DataError) -> Ending {
         DataError::Write { .. } | DataError::Tensor(_) | DataError::WorkerStopped { .. } => Ending::Runtime,
         DataError::Config { .. } => Ending::Usage,
         DataError::Tokenizer(model) => of_model(model),
+        _ => Ending::Data,
+    }
+}
+
+fn of_train(error: &TrainError) -> Ending {
+    match error {
+        TrainError::Config { .. } | TrainError::Environment { .. } => Ending::Usage,
+        TrainError::Data { source, .. } => of_data(source),
+        TrainError::Model(model) => of_model(model),
+        TrainError::DamagedCheckpoint { .. } | TrainError::NoUsableCheckpoint { .. } | TrainError::OtherRun { .. } => {
+            Ending::Data
+        }
+        _ => Ending::Runtime,
+    }
+}
+
+fn of_evaluator(error: &EvaluatorError) -> Ending {
+    use EvaluatorError as E;
+    match error {
+        E::Config { .. } | E::UnknownMeasure { .. } | E::DecoderNotRun { .. } => Ending::Usage,
+        E::Data(data) => of_data(data),
+        E::Model(model) => of_model(model),
+        E::Interrupted => Ending::Interrupted,
+        E::Write { .. } | E::Tensor(_) | E::NonFiniteLogits { .. } | E::Report { .. } => Ending::Runtime,
         _ => Ending::Data,
     }
 }

@@ -27,6 +27,11 @@ pub fn model_folder(path_or_id: &str) -> anyhow::Result<PathBuf> {
     Ok(download::model(path_or_id)?)
 }
 
+/// Whether a model is on this machine, as a folder or in the hub's cache.
+pub fn is_local(path_or_id: &str) -> bool {
+    model::folder::resolve(path_or_id, None).is_ok()
+}
+
 /// True for `org/name` as the hub writes it: one slash, no path.
 pub fn is_hub_id(text: &str) -> bool {
     let plain = |part: &str| {
@@ -80,9 +85,7 @@ mod download {
         let repo = Repo::new(id.to_owned(), RepoType::Model);
         if offline() {
             let cached = Cache::from_env().repo(repo).get("config.json");
-            return cached
-                .and_then(|file| Some(file.parent()?.to_owned()))
-                .ok_or_else(|| not_cached(id));
+            return cached.and_then(|file| Some(file.parent()?.to_owned())).ok_or_else(|| not_cached(id));
         }
         let repo = api(id)?.repo(repo);
         let files = list(&repo, id)?;
@@ -119,10 +122,7 @@ mod download {
     /// The training file of a data set that names none.
     fn only_data_file(id: &str, files: &[String]) -> Result<String, InputError> {
         let of = |extension: &str| -> Vec<&String> {
-            files
-                .iter()
-                .filter(|file| file.trim_end_matches(".gz").ends_with(&format!(".{extension}")))
-                .collect()
+            files.iter().filter(|file| file.trim_end_matches(".gz").ends_with(&format!(".{extension}"))).collect()
         };
         for candidates in DATA_EXTENSIONS.map(of) {
             let train: Vec<&&String> = candidates.iter().filter(|file| file.contains("train")).collect();
@@ -166,13 +166,16 @@ mod download {
 
     fn not_cached(id: &str) -> InputError {
         InputError::new(
-            format!("`{id}` is not on disk, and HF_HUB_OFFLINE forbids asking the hub; HF_HOME's cache does not have it"),
+            format!(
+                "`{id}` is not on disk, and HF_HUB_OFFLINE forbids asking the hub; HF_HOME's cache does not have it"
+            ),
             way_round(id),
         )
     }
 
     pub(super) fn offline() -> bool {
-        std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| matches!(value.to_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+        std::env::var("HF_HUB_OFFLINE")
+            .is_ok_and(|value| matches!(value.to_lowercase().as_str(), "1" | "true" | "yes" | "on"))
     }
 }
 
@@ -192,7 +195,10 @@ mod download {
     }
 
     fn left_out(id: &str) -> InputError {
-        InputError::new(format!("`{id}` is not on disk, and this program was built without the `hub` feature"), way_round(id))
+        InputError::new(
+            format!("`{id}` is not on disk, and this program was built without the `hub` feature"),
+            way_round(id),
+        )
     }
 }
 

@@ -1,10 +1,15 @@
 //! The experiment file, its stages and the command.
 
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod failure;
 pub mod hub;
 pub mod interrupt;
 pub mod logging;
+pub mod model_source;
+pub mod progress;
 pub mod run_folder;
+pub mod stages;
 pub mod stamp;
 pub mod write_whole;

@@ -27,12 +27,11 @@ pub fn init(verbose: bool, quiet: bool) {
         (true, false, _) => "info,tantivy=warn",
     };
     let filter = EnvFilter::try_from_env("MONOPASS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let to_stderr = tracing_subscriber::fmt::layer()
-        .event_format(PlainLine)
-        .with_writer(io::stderr)
-        .with_filter(filter);
+    let to_stderr =
+        tracing_subscriber::fmt::layer().event_format(PlainLine).with_writer(io::stderr).with_filter(filter);
     let file_filter = filter::filter_fn(|metadata| {
-        *metadata.level() <= Level::DEBUG && !(metadata.target().starts_with("tantivy") && *metadata.level() > Level::WARN)
+        *metadata.level() <= Level::DEBUG
+            && !(metadata.target().starts_with("tantivy") && *metadata.level() > Level::WARN)
     });
     let to_file = tracing_subscriber::fmt::layer()
         .with_ansi(false)

@@ -41,7 +41,9 @@ impl ModelNote {
     pub fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
         let path = folder.join(NOTE_FILE);
         match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", path.display())).map(Some),
+            Ok(text) => {
+                serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", path.display())).map(Some)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
         }

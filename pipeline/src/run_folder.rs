@@ -66,7 +66,8 @@ impl RunFolder {
     /// # Errors
     /// When another process works in the folder, or it cannot be made.
     pub fn lock(&self) -> anyhow::Result<FolderLock> {
-        fs::create_dir_all(&self.root).with_context(|| format!("cannot make the run folder `{}`", self.root.display()))?;
+        fs::create_dir_all(&self.root)
+            .with_context(|| format!("cannot make the run folder `{}`", self.root.display()))?;
         let path = self.root.join(".lock");
         let mut file = OpenOptions::new()
             .create(true)

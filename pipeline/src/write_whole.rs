@@ -29,7 +29,8 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// # Errors
 /// As [`write_whole`].
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(value).with_context(|| format!("cannot encode `{}`", path.display()))?;
+    let mut text =
+        serde_json::to_string_pretty(value).with_context(|| format!("cannot encode `{}`", path.display()))?;
     text.push('\n');
     write_whole(path, text.as_bytes())
 }

@@ -31,13 +31,15 @@ pub struct LoaderOptions {
     pub shuffle_candidates: bool,
     /// Samples that do not fit.
     pub too_long: TooLong,
+    /// Tokens of a sample at most, beside the micro-batch's limit: the model's context. Default: none.
+    pub max_sample_tokens: Option<usize>,
     /// Tokenising threads. Default: 1 (a step's tokenising takes milliseconds, the step itself seconds).
     pub threads: usize,
 }
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        Self { shuffle_candidates: false, too_long: TooLong::default(), threads: 1 }
+        Self { shuffle_candidates: false, too_long: TooLong::default(), max_sample_tokens: None, threads: 1 }
     }
 }
 
@@ -178,11 +180,12 @@ impl Job {
         for place in &places {
             samples.extend(self.tokenized(*place)?);
         }
-        let limit = self.config.max_micro_batch_tokens;
+        let most = self.config.max_micro_batch_tokens;
         if samples.is_empty() {
+            let limit = most.min(self.options.max_sample_tokens.unwrap_or(usize::MAX));
             return Err(DataError::EmptyStep { step, samples: places.len(), limit });
         }
-        let micro_batches = pack(&samples, self.config.micro_batch_size, limit);
+        let micro_batches = pack(&samples, self.config.micro_batch_size, most);
         let epoch = places.first().map_or(0, |place| place.epoch);
         Ok(StepBatch { step, epoch, micro_batches })
     }
@@ -193,7 +196,7 @@ impl Job {
         if self.options.shuffle_candidates {
             sample = shuffled(&sample, self.config.seed, place);
         }
-        let limit = self.config.max_micro_batch_tokens;
+        let limit = self.config.max_micro_batch_tokens.min(self.options.max_sample_tokens.unwrap_or(usize::MAX));
         let tokenized = match tokenize_sample(&self.builder, &sample) {
             Ok(tokenized) if tokenized.input_ids.len() <= limit => return Ok(Some(tokenized)),
             Ok(tokenized) => {

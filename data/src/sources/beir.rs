@@ -50,7 +50,9 @@ impl BeirConfig {
         vec!["`beir.num_candidates` is 0; give at least 1 (100 is usual)".to_owned()]
     }
 
-    fn qrels(&self) -> PathBuf {
+    /// The file of the judgements.
+    #[must_use]
+    pub fn qrels(&self) -> PathBuf {
         self.file(&format!("qrels/{}.tsv", self.split))
     }
 

@@ -57,7 +57,9 @@ fn gpus() -> Finding {
         (0, false) => ("none".to_owned(), None),
         (0, true) => (
             "a driver, but libtorch sees no GPU".to_owned(),
-            Some("this libtorch is probably built for the CPU; `cargo xtask setup` chooses, or set LIBTORCH".to_owned()),
+            Some(
+                "this libtorch is probably built for the CPU; `cargo xtask setup` chooses, or set LIBTORCH".to_owned(),
+            ),
         ),
         (count, _) => (format!("{count}, cuDNN {}", if Cuda::cudnn_is_available() { "yes" } else { "no" }), None),
     };
@@ -109,7 +111,10 @@ fn hub() -> Finding {
     let (found, trouble) = if cfg!(not(feature = "hub")) {
         ("left out of this program".to_owned(), Some("models and data must be local paths".to_owned()))
     } else if offline {
-        (format!("offline by HF_HUB_OFFLINE, cache {}", cache.display()), Some("only cached models are found by `org/name`".to_owned()))
+        (
+            format!("offline by HF_HUB_OFFLINE, cache {}", cache.display()),
+            Some("only cached models are found by `org/name`".to_owned()),
+        )
     } else {
         (format!("{endpoint}, {token}, cache {}", cache.display()), None)
     };
@@ -118,10 +123,8 @@ fn hub() -> Finding {
 
 fn distribution() -> Finding {
     let world = std::env::var("WORLD_SIZE").ok();
-    let missing: Vec<&str> = ["RANK", "MASTER_ADDR", "MASTER_PORT"]
-        .into_iter()
-        .filter(|name| std::env::var(name).is_err())
-        .collect();
+    let missing: Vec<&str> =
+        ["RANK", "MASTER_ADDR", "MASTER_PORT"].into_iter().filter(|name| std::env::var(name).is_err()).collect();
     let (found, trouble) = match world {
         None => ("one process".to_owned(), None),
         Some(world) if missing.is_empty() => (format!("one of {world} processes"), None),

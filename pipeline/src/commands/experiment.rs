@@ -94,7 +94,7 @@ fn finish(experiment: &Experiment<'_>, tables: &[evaluator::table::Table], as_js
         return print_json(&json!({"run": folder.root(), "report": report, "tables": tables}));
     }
     for table in tables {
-        println!("{}", table.to_terminal());
+        println!("{}", table.render_terminal(None));
     }
     tracing::info!("{}", folder.root().display());
     Ok(())

@@ -58,7 +58,9 @@ fn prompt_ids(args: &GenerateArgs, tokenizer: &Tokenizer) -> anyhow::Result<Vec<
         tokenizer.encode(&tokenizer.apply_chat_template(&[message], true)?, false)?
     };
     if input_ids.is_empty() {
-        return Err(UsageError::new("the prompt is empty", "give `--prompt TEXT`, or `--prompt -` to read stdin").into());
+        return Err(
+            UsageError::new("the prompt is empty", "give `--prompt TEXT`, or `--prompt -` to read stdin").into()
+        );
     }
     Ok(input_ids)
 }

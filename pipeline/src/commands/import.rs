@@ -68,11 +68,9 @@ fn tokenizer_of(folder: &Path) -> anyhow::Result<Tokenizer> {
 
 fn prepare_out(out: &Path, force: bool) -> anyhow::Result<()> {
     if out.join("config.json").exists() && !force {
-        return Err(UsageError::new(
-            format!("`{}` already holds a model", out.display()),
-            "`--force` replaces it",
-        )
-        .into());
+        return Err(
+            UsageError::new(format!("`{}` already holds a model", out.display()), "`--force` replaces it").into()
+        );
     }
     fs::create_dir_all(out).with_context(|| format!("cannot make `{}`", out.display()))
 }
@@ -84,7 +82,9 @@ fn copy_model(folder: &Path, out: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot list `{}`", folder.display()))?;
     files.retain(|file| {
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-        file.is_file() && (["safetensors", "json", "jinja"].contains(&extension)) && file.file_name() != Some(NOTE_FILE.as_ref())
+        file.is_file()
+            && (["safetensors", "json", "jinja"].contains(&extension))
+            && file.file_name() != Some(NOTE_FILE.as_ref())
     });
     files.sort_by_key(|file| (file.file_name() == Some("config.json".as_ref()), file.clone()));
     if !files.iter().any(|file| file.file_name() == Some("config.json".as_ref())) {

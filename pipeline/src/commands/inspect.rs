@@ -42,7 +42,11 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<()> {
     println!("weights     {} ({} without embeddings)", count.total, count.non_embedding);
     println!(
         "shape       {} layers of {}, {} query / {} key-value heads, vocabulary {}",
-        config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.vocab_size
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.vocab_size
     );
     println!("context     {} tokens", config.max_position_embeddings);
     let template = if tokenizer.has_chat_template() { "with a chat template" } else { "no chat template" };

@@ -33,7 +33,8 @@ fn ranking(qrels: &Path, run: &Path, measures: &[String], complete: bool, as_jso
         RankingMeasure::defaults()
     } else {
         let parse = |name: &String| {
-            name.parse().map_err(|error: evaluator::EvaluatorError| UsageError { message: error.to_string(), hint: None })
+            name.parse()
+                .map_err(|error: evaluator::EvaluatorError| UsageError { message: error.to_string(), hint: None })
         };
         measures.iter().map(parse).collect::<Result<_, _>>()?
     };
@@ -100,8 +101,9 @@ fn squad(dataset: &Path, predictions: &Path, as_json: bool) -> anyhow::Result<()
         InputError::new(format!("{}:{}: {error}", path.display(), error.line()), format!("wanted {wanted}"))
     };
     let bytes = data::files::read_bytes(dataset)?;
-    let file: SquadFile = serde_json::from_slice(&bytes)
-        .map_err(|error| malformed(dataset, &error, "a SQuAD v1.1 file: `data[].paragraphs[].qas[].{id, answers[].text}`"))?;
+    let file: SquadFile = serde_json::from_slice(&bytes).map_err(|error| {
+        malformed(dataset, &error, "a SQuAD v1.1 file: `data[].paragraphs[].qas[].{id, answers[].text}`")
+    })?;
     let bytes = data::files::read_bytes(predictions)?;
     let answers: HashMap<String, String> = serde_json::from_slice(&bytes)
         .map_err(|error| malformed(predictions, &error, "one object: question id to answer text"))?;
@@ -113,12 +115,17 @@ fn squad(dataset: &Path, predictions: &Path, as_json: bool) -> anyhow::Result<()
         .map(|question| (question.id, question.answers.into_iter().map(|answer| answer.text).collect()))
         .collect();
     if questions.is_empty() {
-        return Err(InputError::new(format!("`{}` holds no questions", dataset.display()), "give a SQuAD v1.1 file").into());
+        return Err(
+            InputError::new(format!("`{}` holds no questions", dataset.display()), "give a SQuAD v1.1 file").into()
+        );
     }
-    let evaluation =
-        evaluate_squad(questions.iter().map(|(id, answers)| (id.as_str(), answers.as_slice())), &answers);
+    let evaluation = evaluate_squad(questions.iter().map(|(id, answers)| (id.as_str(), answers.as_slice())), &answers);
     if evaluation.missing > 0 {
-        tracing::warn!("{} of {} questions have no prediction and count as 0", evaluation.missing, evaluation.num_questions);
+        tracing::warn!(
+            "{} of {} questions have no prediction and count as 0",
+            evaluation.missing,
+            evaluation.num_questions
+        );
     }
     if as_json {
         return print_json(&json!({

@@ -2,14 +2,9 @@
 
 use std::path::Path;
 
-use data::prompt::Identifiers;
-
 use super::experiment::{BASE, ExperimentConfig, StageSection};
 use super::load::ConfigSource;
 use super::problem::{ConfigError, Problem, suggestion};
-
-/// Letters that name candidates.
-const NUM_LETTERS: usize = 26;
 
 /// Reads a file, fills in what follows, and checks it.
 ///
@@ -45,7 +40,9 @@ pub fn check(config: &ExperimentConfig) -> Vec<Problem> {
         check_stage(config, index, stage, &mut problems);
     }
     if config.train.as_ref().is_some_and(|train| train.stages.is_empty()) {
-        problems.push(Problem::new("train.stages", "empty, wanted at least one stage").hint("leave `train` out to evaluate only"));
+        problems.push(
+            Problem::new("train.stages", "empty, wanted at least one stage").hint("leave `train` out to evaluate only"),
+        );
     }
     super::check_evaluate::check(config, &mut problems);
     problems
@@ -73,18 +70,12 @@ fn check_data(config: &ExperimentConfig, problems: &mut Vec<Problem>) {
             spoken_by_component(&below, text)
         }));
     }
-    let prompt = &config.data.prompt;
-    if prompt.max_passage_tokens == Some(0) {
-        problems.push(Problem::new("data.prompt.max_passage_tokens", "got 0, wanted at least 1").hint("leave it out to keep whole passages"));
-    }
+    problems.extend(config.data.prompt.validate().iter().map(|text| spoken_by_component("data.prompt", text)));
 }
 
-/// How many candidates one prompt can name; none without a limit.
-pub(super) fn identifier_limit(config: &ExperimentConfig) -> Option<usize> {
-    match config.data.prompt.identifiers {
-        Identifiers::Alphabetic => Some(NUM_LETTERS),
-        Identifiers::Numeric => None,
-    }
+/// How many candidates one prompt can name.
+pub(super) fn identifier_limit(config: &ExperimentConfig) -> usize {
+    config.data.prompt.identifiers.limit()
 }
 
 fn check_stage(config: &ExperimentConfig, index: usize, stage: &StageSection, problems: &mut Vec<Problem>) {
@@ -95,7 +86,8 @@ fn check_stage(config: &ExperimentConfig, index: usize, stage: &StageSection, pr
         problems.push(Problem::new(at("name"), format!("got \"{}\", wanted {PLAIN}", stage.name)));
     }
     if stage.name == BASE || earlier.contains(&stage.name.as_str()) {
-        let hint = "names are folders and rows of the table: give each stage its own; `base` is the model that all start from";
+        let hint =
+            "names are folders and rows of the table: give each stage its own; `base` is the model that all start from";
         problems.push(Problem::new(at("name"), format!("`{}` is taken", stage.name)).hint(hint));
     }
     let from = config.start_of(stage);
@@ -114,15 +106,16 @@ fn check_stage(config: &ExperimentConfig, index: usize, stage: &StageSection, pr
             problems.push(Problem::new(at("data"), format!("there is no data set `{name}`")).hint(hint));
             continue;
         };
-        if let (Some(limit), Some(top_k)) = (identifier_limit(config), set.top_k)
-            && top_k > limit
-        {
-            let text = format!("got {top_k}, but alphabetic identifiers name at most {limit} candidates and stage `{}` trains on whole lists", stage.name);
-            problems.push(Problem::new(format!("data.sets.{name}.top_k"), text).hint(format!("write `top_k: {limit}` or `identifiers: numeric`")));
+        let limit = identifier_limit(config);
+        if let Some(top_k) = set.top_k.filter(|top_k| *top_k > limit) {
+            let kind = config.data.prompt.identifiers.name();
+            let text = format!(
+                "got {top_k}, but {kind} identifiers name at most {limit} candidates and stage `{}` trains on whole lists",
+                stage.name
+            );
+            problems
+                .push(Problem::new(format!("data.sets.{name}.top_k"), text).hint(format!("write `top_k: {limit}`")));
         }
-    }
-    if !stage.settings.stages.is_empty() {
-        problems.push(Problem::new(at("settings.stages"), "a stage cannot hold stages"));
     }
     let settings = stage.settings.validate();
     problems.extend(settings.iter().map(|text| spoken_by_component(&at("settings"), text)));

@@ -82,15 +82,8 @@ fn in_words(path: &KeyPath, message: &str) -> Problem {
         return at(path.key(&name), "missing, and it has no default".to_owned(), None);
     }
     for prefix in ["invalid type: ", "invalid value: ", "invalid length "] {
-        if let Some((got, wanted)) = message
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.split_once(", expected "))
-        {
-            return at(
-                path.clone(),
-                format!("got {}, wanted {}", got_in_words(got), wanted_in_words(wanted)),
-                None,
-            );
+        if let Some((got, wanted)) = message.strip_prefix(prefix).and_then(|rest| rest.split_once(", expected ")) {
+            return at(path.clone(), format!("got {}, wanted {}", got_in_words(got), wanted_in_words(wanted)), None);
         }
     }
     at(path.clone(), message.to_owned(), None)
@@ -152,11 +145,7 @@ mod tests {
 
     impl Default for Stage {
         fn default() -> Self {
-            Self {
-                learning_rate: 1.0,
-                steps: 1,
-                objective: Objective::RankZephyr {},
-            }
+            Self { learning_rate: 1.0, steps: 1, objective: Objective::RankZephyr {} }
         }
     }
 
@@ -209,10 +198,7 @@ mod tests {
         );
         assert_eq!(
             problems("stage: []"),
-            [
-                "stage: unknown key (did you mean `stages`?)",
-                "stages: missing, and it has no default ()"
-            ]
+            ["stage: unknown key (did you mean `stages`?)", "stages: missing, and it has no default ()"]
         );
     }
 }

@@ -86,7 +86,10 @@ impl<'de> Deserialize<'de> for DeviceChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|error: UsageError| {
-            serde::de::Error::custom(format!("got `{text}`, wanted `auto`, `cpu`, `cuda` or `cuda:N` ({})", error.message))
+            serde::de::Error::custom(format!(
+                "got `{text}`, wanted `auto`, `cpu`, `cuda` or `cuda:N` ({})",
+                error.message
+            ))
         })
     }
 }

@@ -50,9 +50,7 @@ fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String,
         }
         out.push_str(&rest[..start]);
         let inner = &rest[start + 2..];
-        let end = inner
-            .find('}')
-            .ok_or_else(|| format!("`{text}`: a `${{` without its `}}`"))?;
+        let end = inner.find('}').ok_or_else(|| format!("`{text}`: a `${{` without its `}}`"))?;
         let (name, default) = match inner[..end].split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (&inner[..end], None),

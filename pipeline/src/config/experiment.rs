@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use data::prompt::PromptConfig;
 use data::sources::RankingSetConfig;
-use evaluator::EvaluateConfig;
-use evaluator::table::TableFormat;
+use evaluator::evaluate::EvaluateConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trainer::TrainConfig;
@@ -100,6 +99,9 @@ pub struct DataSection {
     /// Malformed rows stop the run instead of being counted and shown. Default false.
     #[serde(default)]
     pub strict: bool,
+    /// Evaluate models that were trained with another prompt; otherwise that is an error. Default false.
+    #[serde(default)]
+    pub allow_prompt_mismatch: bool,
     /// Data sets by name; stages and evaluations refer to them.
     pub sets: BTreeMap<String, RankingSetConfig>,
 }
@@ -129,7 +131,7 @@ pub struct StageSection {
 }
 
 /// The report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportSection {
     /// Title. Default: the experiment's name.
@@ -138,18 +140,6 @@ pub struct ReportSection {
     /// A paragraph for the reader: what was tried and why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub notes: String,
-    /// Forms of the tables beside report.html. Default `[markdown, csv, json]`.
-    pub formats: Vec<TableFormat>,
-}
-
-impl Default for ReportSection {
-    fn default() -> Self {
-        Self {
-            title: None,
-            notes: String::new(),
-            formats: vec![TableFormat::Markdown, TableFormat::Csv, TableFormat::Json],
-        }
-    }
 }
 
 /// Name of the weights the experiment starts from.
@@ -161,22 +151,36 @@ impl ExperimentConfig {
         self.train.as_ref().map_or(&[], |train| &train.stages)
     }
 
-    /// Fills in what follows from other values: stage names and where stages start.
+    /// Fills in what follows from other values: stage names, where stages start, which sets and models are evaluated.
     pub fn fill_in(&mut self) {
-        let Some(train) = &mut self.train else { return };
         let mut before = BASE.to_owned();
-        for stage in &mut train.stages {
+        for stage in self.train.iter_mut().flat_map(|train| &mut train.stages) {
             if stage.name.is_empty() {
                 stage.name = stage.settings.objective.build().name().to_owned();
             }
-            stage.from.get_or_insert(before);
-            before = stage.name.clone();
+            stage.from.get_or_insert_with(|| before.clone());
+            before.clone_from(&stage.name);
         }
+        let trained_on: Vec<String> = self.stages().iter().flat_map(|stage| stage.data.0.clone()).collect();
+        let stage_names: Vec<String> = self.stages().iter().map(|stage| stage.name.clone()).collect();
+        let Some(evaluate) = &mut self.evaluate else { return };
+        if evaluate.sets.is_empty() {
+            evaluate.sets = self.data.sets.keys().filter(|name| !trained_on.contains(name)).cloned().collect();
+        }
+        for name in &mut evaluate.models {
+            match (name.as_str(), stage_names.last()) {
+                ("untrained", _) | ("final", None) => BASE.clone_into(name),
+                ("final", Some(last)) => name.clone_from(last),
+                _ => {}
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        evaluate.models.retain(|name| seen.insert(name.clone()));
     }
 
     /// Sets that are evaluated on.
     pub fn evaluation_sets(&self) -> impl Iterator<Item = &str> {
-        self.evaluate.iter().flat_map(|evaluate| evaluate.set_names())
+        self.evaluate.iter().flat_map(|evaluate| &evaluate.sets).map(String::as_str)
     }
 
     /// The stage of that name.

@@ -115,9 +115,6 @@ mod tests {
         assert_eq!(path.0[2], Segment::Index(0));
         assert_eq!(path.to_string(), "train.stages[0].objective.first");
         assert_eq!(KeyPath::parse("a.0.b").0[1], Segment::Key("0".into()));
-        assert_eq!(
-            path.parent().map(|p| p.to_string()),
-            Some("train.stages[0].objective".into())
-        );
+        assert_eq!(path.parent().map(|p| p.to_string()), Some("train.stages[0].objective".into()));
     }
 }

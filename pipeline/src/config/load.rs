@@ -41,12 +41,7 @@ impl ConfigSource {
     /// As [`Self::read`], from text; `file` is only printed.
     pub fn from_text(file: &Path, text: String, overrides: &[String]) -> Result<Self, ConfigError> {
         let written = parse(file, &text)?;
-        let mut source = Self {
-            file: file.to_owned(),
-            text,
-            written,
-            overrides: Vec::new(),
-        };
+        let mut source = Self { file: file.to_owned(), text, written, overrides: Vec::new() };
         let mut value = source.written.clone();
         let problems = interpolate(&mut value, &|name| std::env::var(name).ok());
         if !problems.is_empty() {
@@ -63,10 +58,7 @@ impl ConfigSource {
             }
         }
         if !problems.is_empty() {
-            return Err(ConfigError {
-                file: file.to_owned(),
-                problems,
-            });
+            return Err(ConfigError { file: file.to_owned(), problems });
         }
         source.written = value;
         Ok(source)
@@ -99,10 +91,7 @@ impl ConfigSource {
                 placed.push(entry);
             }
         }
-        ConfigError {
-            file: self.file.clone(),
-            problems: placed,
-        }
+        ConfigError { file: self.file.clone(), problems: placed }
     }
 
     /// Where the value at `path` was written.
@@ -128,10 +117,7 @@ fn parse(file: &Path, text: &str) -> Result<Value, ConfigError> {
         } else if message.contains("tab") || message.contains("cannot start any token") {
             problem = problem.hint("YAML is indented with spaces, and text that holds `: `, `#` or `@` needs quotes");
         }
-        ConfigError {
-            file: file.to_owned(),
-            problems: vec![(line, problem)],
-        }
+        ConfigError { file: file.to_owned(), problems: vec![(line, problem)] }
     })?;
     match value {
         Value::Mapping(_) => Ok(value),

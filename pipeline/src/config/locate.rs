@@ -61,10 +61,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(());
         };
-        while let Some(found) = map.next_key_seed(Key {
-            wanted,
-            fail_when_found: rest.is_empty(),
-        })? {
+        while let Some(found) = map.next_key_seed(Key { wanted, fail_when_found: rest.is_empty() })? {
             if found {
                 map.next_value_seed(Walk { path: rest })?;
             } else {

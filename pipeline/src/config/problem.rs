@@ -30,11 +30,7 @@ pub struct Problem {
 impl Problem {
     /// A problem at `path` (dotted text).
     pub fn new(path: impl AsRef<str>, message: impl Into<String>) -> Self {
-        Self {
-            path: KeyPath::parse(path.as_ref()),
-            message: message.into(),
-            hint: None,
-        }
+        Self { path: KeyPath::parse(path.as_ref()), message: message.into(), hint: None }
     }
 
     /// With a next step.
@@ -82,10 +78,7 @@ impl fmt::Display for ConfigError {
 impl ConfigError {
     /// One problem of the whole file.
     pub fn whole_file(file: &Path, message: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            problems: vec![(Origin::Absent, Problem::new("", message))],
-        }
+        Self { file: file.to_owned(), problems: vec![(Origin::Absent, Problem::new("", message))] }
     }
 }
 
@@ -109,14 +102,9 @@ pub fn suggestion(got: &str, candidates: &[&str]) -> String {
     match nearest(got, candidates.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if candidates.is_empty() => "nothing can stand here".to_owned(),
-        None => format!(
-            "known here: {}",
-            candidates
-                .iter()
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        None => {
+            format!("known here: {}", candidates.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

@@ -66,9 +66,10 @@ impl Writer<'_> {
                     let _ = writeln!(page, "- `{key}:` {kind}: {text}");
                 }
             }
-            let words = variant["const"].as_str().into_iter().chain(
-                variant["enum"].as_array().into_iter().flatten().filter_map(Value::as_str),
-            );
+            let words = variant["const"]
+                .as_str()
+                .into_iter()
+                .chain(variant["enum"].as_array().into_iter().flatten().filter_map(Value::as_str));
             for word in words {
                 let _ = writeln!(page, "- `{word}`: {text}");
             }
@@ -92,24 +93,23 @@ impl Writer<'_> {
         }
         for key in ["anyOf", "oneOf", "allOf"] {
             if let Some(options) = value[key].as_array() {
-                let kinds: Vec<String> = options
-                    .iter()
-                    .filter(|option| option["type"] != "null")
-                    .map(|option| self.kind(option))
-                    .collect();
+                let kinds: Vec<String> =
+                    options.iter().filter(|option| option["type"] != "null").map(|option| self.kind(option)).collect();
                 return kinds.join(" or ");
             }
         }
-        let of_type = |kind: &str| match kind {
-            "integer" => "whole number",
-            "number" => "number",
-            "boolean" => "`true` or `false`",
-            "string" => "text",
-            "array" => "list",
-            "object" => "map",
-            other => return other.to_owned(),
-        }
-        .to_owned();
+        let of_type = |kind: &str| {
+            match kind {
+                "integer" => "whole number",
+                "number" => "number",
+                "boolean" => "`true` or `false`",
+                "string" => "text",
+                "array" => "list",
+                "object" => "map",
+                other => return other.to_owned(),
+            }
+            .to_owned()
+        };
         let kind = match &value["type"] {
             Value::String(kind) => kind.as_str(),
             Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("any"),

@@ -14,20 +14,16 @@ pub fn experiment_schema() -> Value {
     let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) else {
         return schema;
     };
-    let mut settings = settings;
-    settings.shift_remove("stages");
     if let Some(stage) = definitions.get_mut("StageSection") {
         extend(stage, &settings, &["data"]);
     }
-    let of_stage = definitions.get("StageSection").and_then(|stage| stage.get("properties")).cloned().unwrap_or_default();
+    let of_stage =
+        definitions.get("StageSection").and_then(|stage| stage.get("properties")).cloned().unwrap_or_default();
     if let Some(train) = definitions.get_mut("TrainSection") {
-        let mut shared = of_stage.as_object().cloned().unwrap_or_default();
-        shared.retain(|key, _| key != "stages");
+        let shared = of_stage.as_object().cloned().unwrap_or_default();
         extend(train, &shared, &[]);
     }
-    for unused in ["TrainConfig", "StageConfig"] {
-        definitions.shift_remove(unused);
-    }
+    definitions.shift_remove("TrainConfig");
     schema
 }
 

@@ -33,11 +33,7 @@ impl SetOverride {
             return Err(fault(format!("got `{text}`, which names no key")));
         }
         let value = serde_yaml::from_str(value).map_err(|error| fault(format!("`{value}` cannot be read: {error}")))?;
-        Ok(Self {
-            text: text.to_owned(),
-            path,
-            value,
-        })
+        Ok(Self { text: text.to_owned(), path, value })
     }
 
     /// Puts the value into `root`, making maps on the way, and returns the path it went to.
@@ -80,19 +76,14 @@ impl SetOverride {
 }
 
 fn item_index(items: &[Value], segment: &Segment, reached: &KeyPath) -> Result<usize, Problem> {
-    let names: Vec<&str> = items
-        .iter()
-        .filter_map(|item| item.as_mapping()?.get("name")?.as_str())
-        .collect();
+    let names: Vec<&str> = items.iter().filter_map(|item| item.as_mapping()?.get("name")?.as_str()).collect();
     let wanted = match segment {
         Segment::Index(index) => index.to_string(),
         Segment::Key(key) => key.clone(),
     };
     let by_index = wanted.parse::<usize>().ok().filter(|index| *index < items.len());
     let by_name = items.iter().position(|item| {
-        item.as_mapping()
-            .and_then(|map| map.get("name")?.as_str())
-            .is_some_and(|name| name == wanted)
+        item.as_mapping().and_then(|map| map.get("name")?.as_str()).is_some_and(|name| name == wanted)
     });
     by_index.or(by_name).ok_or_else(|| Problem {
         path: reached.key(&wanted),
@@ -118,11 +109,7 @@ mod tests {
     #[test]
     fn scalars_lists_and_names() {
         let text = "train: {stages: [{name: first, lr: 1}]}";
-        for set in [
-            "train.stages.0.lr=2e-5",
-            "train.stages[0].lr=2e-5",
-            "train.stages.first.lr=2e-5",
-        ] {
+        for set in ["train.stages.0.lr=2e-5", "train.stages[0].lr=2e-5", "train.stages.first.lr=2e-5"] {
             let value = applied(text, set).unwrap();
             assert_eq!(value["train"]["stages"][0]["lr"].as_f64(), Some(2e-5), "{set}");
         }
@@ -131,19 +118,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reached_is_named() {
-        assert!(
-            applied("a: 1", "a.b=2")
-                .unwrap_err()
-                .message
-                .contains("`a` is a single value")
-        );
+        assert!(applied("a: 1", "a.b=2").unwrap_err().message.contains("`a` is a single value"));
         let error = applied("s: [{name: first}]", "s.frist.lr=2").unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("did you mean `first`?"));
-        assert!(
-            applied("a: 1", "a")
-                .unwrap_err()
-                .message
-                .contains("wanted `key.path=value`")
-        );
+        assert!(applied("a: 1", "a").unwrap_err().message.contains("wanted `key.path=value`"));
     }
 }

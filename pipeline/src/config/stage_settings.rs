@@ -60,12 +60,22 @@ pub fn spread(root: &mut Value) -> Vec<Problem> {
 fn spread_stage(own: Mapping, stage_defaults: &Mapping, shared: &Mapping) -> Mapping {
     let mut stage = stage_defaults.clone();
     let mut settings = shared.clone();
+    // A stage that says how it warms up says it all.
+    if ["warmup_steps", "warmup_ratio"].iter().any(|key| own.contains_key(*key)) {
+        settings.shift_remove("warmup_steps");
+        settings.shift_remove("warmup_ratio");
+    }
+    let bound = shared.get("max_steps").and_then(Value::as_u64);
     for (key, value) in own {
         if key.as_str().is_some_and(|key| STAGE_KEYS.contains(&key)) {
             stage.insert(key, value);
         } else {
             merge(settings.entry(key).or_insert(Value::Null), value);
         }
+    }
+    // The run's `max_steps` bounds every stage.
+    if let (Some(bound), Some(wanted)) = (bound, settings.get("max_steps").and_then(Value::as_u64)) {
+        settings.insert("max_steps".into(), bound.min(wanted).into());
     }
     stage.insert(SETTINGS.into(), Value::Mapping(settings));
     stage
@@ -90,12 +100,9 @@ fn selects_another_variant(into: &Mapping, value: &Mapping) -> bool {
 
 /// The inverse: every stage's settings back beside its name.
 pub fn gather(root: &mut Value) {
-    let stages = root.as_mapping_mut().and_then(|map| {
-        map.get_mut("train")?
-            .as_mapping_mut()?
-            .get_mut("stages")?
-            .as_sequence_mut()
-    });
+    let stages = root
+        .as_mapping_mut()
+        .and_then(|map| map.get_mut("train")?.as_mapping_mut()?.get_mut("stages")?.as_sequence_mut());
     for stage in stages.into_iter().flatten().filter_map(Value::as_mapping_mut) {
         if let Some(Value::Mapping(settings)) = stage.shift_remove(SETTINGS) {
             stage.extend(settings);
@@ -117,14 +124,8 @@ pub fn as_written(path: &KeyPath, written: &Value) -> KeyPath {
     shared.0.drain(1..3);
     let stages_written = KeyPath::parse("train.stages").get(written).is_some();
     let in_own = KeyPath(own.0[..4.min(own.0.len())].to_vec()).get(written).is_some();
-    let in_shared = KeyPath(shared.0[..2.min(shared.0.len())].to_vec())
-        .get(written)
-        .is_some();
-    if !in_own && (in_shared || !stages_written) {
-        shared
-    } else {
-        own
-    }
+    let in_shared = KeyPath(shared.0[..2.min(shared.0.len())].to_vec()).get(written).is_some();
+    if !in_own && (in_shared || !stages_written) { shared } else { own }
 }
 
 #[cfg(test)]
@@ -156,6 +157,20 @@ mod tests {
         assert_eq!(shown("train.stages[0].name"), "train.stages[0].name");
         gather(&mut spread_out);
         assert_eq!(spread_out["train"]["stages"][0]["lora"]["r"].as_i64(), Some(4));
+    }
+
+    #[test]
+    fn the_runs_max_steps_bounds_and_a_stages_warm_up_replaces() {
+        let mut written = value(
+            "train: {max_steps: 5, warmup_steps: 2, stages: [{max_steps: 9, warmup_ratio: 0.1}, {max_steps: 3}]}",
+        );
+        spread(&mut written);
+        assert_eq!(
+            written,
+            value(
+                "train: {stages: [{settings: {max_steps: 5, warmup_ratio: 0.1}}, {settings: {max_steps: 3, warmup_steps: 2}}]}"
+            )
+        );
     }
 
     #[test]

@@ -50,8 +50,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
 /// The sets that stages and evaluations name; all of them when there are neither.
 fn used_sets<'a>(experiment: &'a Experiment<'_>) -> BTreeSet<&'a str> {
     let config = &experiment.config;
-    let mut used: BTreeSet<&str> =
-        config.stages().iter().flat_map(|stage| &stage.data.0).map(String::as_str).collect();
+    let mut used: BTreeSet<&str> = config.stages().iter().flat_map(|stage| &stage.data.0).map(String::as_str).collect();
     used.extend(config.evaluation_sets());
     if used.is_empty() {
         used.extend(config.data.sets.keys().map(String::as_str));
@@ -69,7 +68,8 @@ fn located(experiment: &Experiment<'_>, name: &str, mut set: RankingSetConfig) -
     for file in set.files() {
         if !file.exists() {
             let hint = "check the path; relative paths start from the folder the command runs in";
-            return Err(InputError::new(format!("set `{name}`: there is no file `{}`", file.display()), hint)).with_context(place);
+            return Err(InputError::new(format!("set `{name}`: there is no file `{}`", file.display()), hint))
+                .with_context(place);
         }
     }
     Ok(set)

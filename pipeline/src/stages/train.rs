@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use data::RankingSample;
-use data::batch::Loader;
+use data::batch::{Loader, LoaderConfig, LoaderOptions, SampleSource, StepBatch};
 use data::prompt::PromptBuilder;
+use data::{DataError, RankingSample};
 use model::SaveOptions;
 use trainer::{Outcome, Run};
 
@@ -72,13 +72,15 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
     let tokenizer = experiment.tokenizer_folder()?;
     let device = config.model.device.resolve()?;
     let mut loaded = load_folder(&start, Some(&tokenizer), device, settings.precision.weights())?;
-    let prompts = Arc::new(PromptBuilder::new(Arc::clone(&loaded.tokenizer), config.data.prompt.clone())?);
+    let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), config.data.prompt.clone())?;
     let context = context_length(experiment, &loaded);
     tracing::info!("  {} lists, from `{from}`, on {device:?}", samples.len());
     let stop = experiment.stop.shared();
-    let mut open = |loader: &data::batch::LoaderConfig, first_step: u64| {
-        Loader::open(Arc::clone(&samples), Arc::clone(&prompts), loader, context, first_step)
-            .map(|loader| Box::new(loader) as trainer::StepBatches)
+    let options = LoaderOptions { max_sample_tokens: Some(context), ..settings.loader_options() };
+    let mut open = |loader: &LoaderConfig, first_step: u64| -> Result<trainer::StepBatches, DataError> {
+        let source = Arc::clone(&samples) as Arc<dyn SampleSource>;
+        let loader = Loader::with_options(source, prompts.clone(), loader.clone(), options.clone(), first_step)?;
+        Ok(Box::new(CountedSteps(loader)))
     };
     let report = trainer::train(
         &mut loaded.model,
@@ -100,18 +102,41 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
     }
     if report.outcome == Outcome::Interrupted {
         let (step, of) = (report.state.step, report.state.num_steps);
-        let saved = format!("stage `{}` is checkpointed after step {step} of {of}; the same command goes on from there", stage.name);
+        let saved = format!(
+            "stage `{}` is checkpointed after step {step} of {of}; the same command goes on from there",
+            stage.name
+        );
         return Err(Interrupted { saved }.into());
     }
     if let Some(step) = report.resumed_from {
         tracing::info!("  resumed from step {step}");
     }
-    let saved = if experiment.ranks.is_main() {
-        save(experiment, stage, &loaded, &prompts, &samples, inputs)
-    } else {
-        Ok(())
-    };
+    let saved =
+        if experiment.ranks.is_main() { save(experiment, stage, &loaded, &prompts, &samples, inputs) } else { Ok(()) };
     experiment.agree(saved)
+}
+
+/// Steps of a loader; says at the end how many samples did not fit.
+struct CountedSteps(Loader);
+
+impl Iterator for CountedSteps {
+    type Item = Result<StepBatch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl Drop for CountedSteps {
+    fn drop(&mut self) {
+        let skipped = self.0.skipped().too_long;
+        if skipped > 0 {
+            tracing::warn!(
+                "{skipped} lists were longer than a micro-batch or the context and were not trained on; raise \
+                 `max_micro_batch_tokens`, set `data.prompt.max_passage_tokens`, or write `too_long: error` to stop at them"
+            );
+        }
+    }
 }
 
 /// Clears what an attempt with other inputs left, so that training resumes only what it may.
@@ -140,13 +165,20 @@ fn samples(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<
         let all = found.len();
         found.retain(|sample| sample.target.is_some());
         if found.len() < all {
-            tracing::warn!("set `{set}`: {} of {all} lists have no target order and are not trained on", all - found.len());
+            tracing::warn!(
+                "set `{set}`: {} of {all} lists have no target order and are not trained on",
+                all - found.len()
+            );
         }
         samples.extend(found);
     }
     if samples.is_empty() {
         return Err(InputError::new(
-            format!("stage `{}` has nothing to train on: no list of {} has a target order", stage.name, stage.data.0.join(", ")),
+            format!(
+                "stage `{}` has nothing to train on: no list of {} has a target order",
+                stage.name,
+                stage.data.0.join(", ")
+            ),
             "give qrels or a teacher's order (`target:`), or use another set",
         )
         .into());

@@ -1,0 +1,102 @@
+//! `monopass data show`: samples of a prepared set, or of an experiment file's set.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use data::RankingSample;
+use data::prepared::PreparedSet;
+use data::sources::Selection;
+use serde_json::json;
+
+use super::print_json;
+use crate::config::check::load_with_source;
+use crate::config::experiment::ExperimentConfig;
+use crate::config::load::ConfigSource;
+use crate::config::problem::suggestion;
+use crate::failure::UsageError;
+use crate::hub;
+
+/// Prints samples.
+///
+/// # Errors
+/// When the set cannot be read.
+pub fn run(path: &Path, set: &[String], query_set: Option<&str>, limit: usize, as_json: bool) -> anyhow::Result<()> {
+    let (title, samples) = if path.is_dir() {
+        let prepared = PreparedSet::open(path)?;
+        let title = format!("{}: {}", path.display(), prepared.card().report);
+        let samples: Vec<RankingSample> = prepared.samples()?.into_iter().take(limit).collect();
+        (title, samples)
+    } else {
+        let (config, source) = load_with_source(path, set)?;
+        let name = match query_set {
+            Some(name) => name.to_owned(),
+            None => config
+                .data
+                .sets
+                .keys()
+                .next()
+                .cloned()
+                .ok_or_else(|| UsageError::new("the file has no data set", "add one under `data.sets`"))?,
+        };
+        let samples = samples_of(&config, &source, &name, limit)?;
+        (format!("{}: set `{name}`", path.display()), samples)
+    };
+    if as_json {
+        return print_json(&json!({"title": title, "samples": samples}));
+    }
+    println!("{title}");
+    for sample in &samples {
+        print_sample(sample);
+    }
+    Ok(())
+}
+
+fn print_sample(sample: &RankingSample) {
+    println!("\n{}  {}", sample.query_id, sample.query);
+    for (index, passage) in sample.passages.iter().enumerate() {
+        let label = passage.label.map_or("-".to_owned(), |label| label.to_string());
+        let score = passage.first_stage_score.map_or("-".to_owned(), |score| format!("{score:.3}"));
+        let place = sample
+            .target
+            .as_ref()
+            .and_then(|order| order.iter().position(|candidate| usize::from(*candidate) == index))
+            .map_or("-".to_owned(), |place| (place + 1).to_string());
+        let text: String = passage.text.chars().take(90).collect();
+        println!(
+            "  {:>3}. label {label:>2}  first stage {score:>8}  target rank {place:>3}  {}  {text}",
+            index + 1,
+            passage.doc_id
+        );
+    }
+}
+
+/// The first samples of a set of the file.
+///
+/// # Errors
+/// When there is no such set or its source cannot be read.
+pub fn samples_of(
+    config: &ExperimentConfig,
+    source: &ConfigSource,
+    name: &str,
+    limit: usize,
+) -> anyhow::Result<Vec<RankingSample>> {
+    let Some(set) = config.data.sets.get(name) else {
+        let known: Vec<&str> = config.data.sets.keys().map(String::as_str).collect();
+        return Err(UsageError::new(
+            format!("`{}` has no data set `{name}`", source.file.display()),
+            suggestion(name, &known),
+        )
+        .into());
+    };
+    let mut set = set.clone();
+    set.strict |= config.data.strict;
+    if set.select == Selection::First {
+        set.max_queries = Some(set.max_queries.map_or(limit, |most| most.min(limit)).max(1));
+    }
+    for path in set.paths_mut() {
+        *path = hub::data_path(path)?;
+    }
+    let (samples, _report) =
+        data::sources::load(&set).with_context(|| format!("{}: set `{name}`", source.file.display()))?;
+    Ok(samples.into_iter().take(limit).collect())
+}

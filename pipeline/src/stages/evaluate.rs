@@ -1,0 +1,264 @@
+//! Every model on every set by every decoder; predictions and tables.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use data::prompt::PromptBuilder;
+use data::sources::{RankingSetConfig, SourceConfig};
+use data::{Qrels, RankingSample};
+use evaluator::EvaluatorError;
+use evaluator::evaluate::{
+    EvaluateConfig, EvaluationJob, SetEvaluation, comparison_table, cost_table, evaluate, fidelity_table, results_table,
+};
+use evaluator::measures::trec_eval::{Judgements, judgements};
+use evaluator::table::Table;
+
+use super::overlap::Overlap;
+use super::train::context_length;
+use super::{Experiment, prepare};
+use crate::config::experiment::BASE;
+use crate::failure::{InputError, Interrupted};
+use crate::hub;
+use crate::model_source::{LoadedModel, ModelNote, load_folder};
+use crate::progress::QueryProgress;
+use crate::stamp::{self, Inputs};
+use crate::write_whole::{write_json, write_whole};
+
+/// File with all evaluations, beside the tables.
+pub const EVALUATIONS_FILE: &str = "evaluations.json";
+/// File with the queries that training and evaluation share.
+pub const OVERLAPS_FILE: &str = "overlaps.json";
+
+/// Evaluates and writes predictions and tables.
+///
+/// # Errors
+/// When a model or set cannot be used, or a signal came (finished queries are then kept).
+pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
+    let Some(config) = &experiment.config.evaluate else {
+        tracing::info!("evaluate: nothing to do, the file has no `evaluate`");
+        return Ok(Vec::new());
+    };
+    let mut evaluations = Vec::new();
+    let mut overlaps = Vec::new();
+    for model in &config.models {
+        let folder = folder_of(experiment, model)?;
+        let note = ModelNote::read(&folder)?;
+        let trained = note.as_ref().map(|note| note.trained_queries.clone()).unwrap_or_default();
+        let mut loaded = None;
+        for set in &config.sets {
+            let samples = prepare::samples(experiment, set)?;
+            overlaps.extend(warn_of_overlap(model, &trained, set, &samples));
+            let one = One { experiment, config, model, set, folder: &folder, samples: &samples };
+            evaluations.push(one.evaluate(&mut loaded)?);
+        }
+    }
+    write_json(&experiment.folder.tables().join(OVERLAPS_FILE), &overlaps)?;
+    write_tables(experiment, config, &evaluations)
+}
+
+fn warn_of_overlap(model: &str, trained: &BTreeSet<String>, set: &str, samples: &[RankingSample]) -> Option<Overlap> {
+    let overlap = Overlap::find(model, trained, set, samples)?;
+    tracing::warn!("{}", overlap.warning());
+    Some(overlap)
+}
+
+fn folder_of(experiment: &Experiment<'_>, model: &str) -> anyhow::Result<PathBuf> {
+    if model.contains('/') { hub::model_folder(model) } else { experiment.model_folder(model) }
+}
+
+/// One model on one set.
+struct One<'a> {
+    experiment: &'a Experiment<'a>,
+    config: &'a EvaluateConfig,
+    model: &'a str,
+    set: &'a str,
+    folder: &'a Path,
+    samples: &'a [RankingSample],
+}
+
+impl One<'_> {
+    fn name(&self) -> String {
+        format!("evaluate/{}/{}", self.model.replace('/', "_"), self.set)
+    }
+
+    /// File of this evaluation, with the given ending.
+    fn file(&self, ending: &str) -> PathBuf {
+        let name = format!("{}.{}.{ending}", self.set, self.model.replace('/', "_"));
+        self.experiment.folder.predictions().join(name)
+    }
+
+    /// The evaluation, done now or before; `loaded` keeps the model for the next set.
+    fn evaluate(&self, loaded: &mut Option<LoadedModel>) -> anyhow::Result<SetEvaluation> {
+        let predictions_of = self.predictions_inputs()?;
+        let content_key = predictions_of.digest();
+        let mut inputs = predictions_of;
+        inputs.settings("evaluate", self.config)?;
+        if let Some(qrels) = qrels_file(&self.experiment.config.data.sets[self.set]) {
+            inputs.path("qrels", &qrels)?;
+        }
+        let result = self.file("json");
+        if self.experiment.is_finished(&self.name(), &inputs)? {
+            let text = fs::read_to_string(&result).with_context(|| format!("cannot read `{}`", result.display()))?;
+            return serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", result.display()));
+        }
+        self.experiment.stop.check()?;
+        if self.experiment.force {
+            stamp::remove(&self.file("jsonl"))?;
+        }
+        if loaded.is_none() {
+            *loaded = Some(self.load()?);
+        }
+        let Some(loaded) = loaded.as_ref() else { unreachable!("loaded above") };
+        let evaluation = self.decode(loaded, &content_key)?;
+        write_json(&result, &evaluation)?;
+        stamp::write(&self.experiment.folder.stamp(&self.name()), &inputs, &[result, self.file("jsonl")])?;
+        Ok(evaluation)
+    }
+
+    /// What the predictions depend on.
+    fn predictions_inputs(&self) -> anyhow::Result<Inputs> {
+        let config = &self.experiment.config;
+        let mut inputs = Inputs::new();
+        let weights = if self.model.contains('/') {
+            stamp::hash_path(self.folder)?
+        } else {
+            self.experiment.weights_hash(self.model)?
+        };
+        inputs.hash("weights", weights);
+        inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
+        inputs.settings("prompt", &config.data.prompt)?;
+        inputs.settings("precision", &config.model.precision)?;
+        inputs.settings("decoders", &self.config.decoders)?;
+        inputs.settings("window", &self.config.window)?;
+        inputs.settings("limits", &(self.config.max_new_tokens, config.model.context_length))?;
+        inputs.settings("latency", &self.config.latency)?;
+        Ok(inputs)
+    }
+
+    fn load(&self) -> anyhow::Result<LoadedModel> {
+        let section = &self.experiment.config.model;
+        // A model folder made by training holds the tokenizer it was trained with.
+        let own = self.model != BASE && self.folder.join("tokenizer.json").is_file();
+        let tokenizer = if own { self.folder.to_owned() } else { self.experiment.tokenizer_folder()? };
+        let mut loaded =
+            load_folder(self.folder, Some(&tokenizer), section.device.resolve()?, section.precision.kind())?;
+        let context = context_length(self.experiment, &loaded);
+        loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);
+        Ok(loaded)
+    }
+
+    fn decode(&self, loaded: &LoadedModel, content_key: &str) -> anyhow::Result<SetEvaluation> {
+        let data = &self.experiment.config.data;
+        let prompts = PromptBuilder::new(loaded.tokenizer.clone(), data.prompt.clone())?;
+        self.check_prompt(&prompts.hash())?;
+        let decoders: Vec<_> = self
+            .config
+            .decoders
+            .iter()
+            .map(|kind| kind.build(&loaded.tokenizer, data.prompt.identifiers, self.config.max_new_tokens))
+            .collect();
+        let judgements = self.judgements(&data.sets[self.set])?;
+        let predictions = self.file("jsonl");
+        fs::create_dir_all(self.experiment.folder.predictions())
+            .with_context(|| format!("cannot make `{}`", self.experiment.folder.predictions().display()))?;
+        let job = EvaluationJob {
+            set: self.set,
+            model_name: self.model,
+            model: &loaded.model,
+            prompts: &prompts,
+            samples: self.samples,
+            judgements: &judgements,
+            decoders: &decoders,
+            config: self.config,
+            content_key,
+            predictions: Some(&predictions),
+        };
+        let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
+        let evaluation = evaluate(&job, &mut |now| {
+            progress.show(now.done, now.total);
+            if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match evaluation {
+            Err(EvaluatorError::Interrupted) => {
+                let saved = format!("{}: finished queries are kept; the same command goes on from there", self.name());
+                Err(Interrupted { saved }.into())
+            }
+            other => other.with_context(|| format!("model `{}` on set `{}`", self.model, self.set)),
+        }
+    }
+
+    /// A model is evaluated with the prompt it was trained with.
+    fn check_prompt(&self, hash: &str) -> anyhow::Result<()> {
+        let Some(note) = ModelNote::read(self.folder)?.filter(|note| note.prompt_hash != hash) else {
+            return Ok(());
+        };
+        let text = format!(
+            "model `{}` was trained with prompt {} ({}), and this experiment's prompt is {hash}",
+            self.model,
+            note.prompt_hash,
+            serde_json::to_string(&note.prompt).unwrap_or_default()
+        );
+        if self.experiment.config.data.allow_prompt_mismatch {
+            tracing::warn!("{text}");
+            return Ok(());
+        }
+        let hint =
+            "give `data.prompt` and the tokenizer as they were in training, or set `data.allow_prompt_mismatch: true`";
+        Err(InputError::new(text, hint)).with_context(|| self.experiment.place("data.prompt"))
+    }
+
+    /// All judgements of the set; of a set cut short, those of its queries.
+    fn judgements(&self, set: &RankingSetConfig) -> anyhow::Result<Judgements> {
+        let Some(file) = qrels_file(set) else {
+            return Ok(judgements(&Qrels::from_samples(self.samples)));
+        };
+        let mut all = judgements(&Qrels::read(&file)?);
+        if set.max_queries.is_some() {
+            let queries: BTreeSet<&str> = self.samples.iter().map(|sample| sample.query_id.as_str()).collect();
+            all.retain(|query, _| queries.contains(query.as_str()));
+        }
+        Ok(all)
+    }
+}
+
+/// The file a set's judgements stand in; none when they are part of the samples.
+fn qrels_file(set: &RankingSetConfig) -> Option<PathBuf> {
+    match &set.source {
+        SourceConfig::Beir(beir) => Some(beir.qrels()),
+        SourceConfig::Trec(trec) => trec.qrels.clone(),
+        SourceConfig::RetrieveResults(results) => results.qrels.clone(),
+        _ => None,
+    }
+}
+
+fn write_tables(
+    experiment: &Experiment<'_>,
+    config: &EvaluateConfig,
+    evaluations: &[SetEvaluation],
+) -> anyhow::Result<Vec<Table>> {
+    let folder = experiment.folder.tables();
+    write_json(&folder.join(EVALUATIONS_FILE), &evaluations)?;
+    let tables = tables_of(evaluations, config);
+    for table in &tables {
+        for format in &config.table_formats {
+            let path = folder.join(format!("{}.{}", table.name, format.extension()));
+            write_whole(&path, table.render(*format).as_bytes())?;
+        }
+    }
+    Ok(tables)
+}
+
+/// The tables that have rows.
+pub fn tables_of(evaluations: &[SetEvaluation], config: &EvaluateConfig) -> Vec<Table> {
+    let mut tables = vec![
+        results_table(evaluations, config),
+        comparison_table(evaluations, config),
+        fidelity_table(evaluations),
+        cost_table(evaluations),
+    ];
+    tables.retain(|table| !table.rows.is_empty());
+    tables
+}

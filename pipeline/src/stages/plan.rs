@@ -1,0 +1,184 @@
+//! `--dry-run`: what would be done, and what it would take.
+
+use data::sources::{RankingSetConfig, SourceConfig};
+use model::ModelConfig;
+use model::estimate::{self, TrainingMemorySettings};
+use serde_json::{Value, json};
+
+use crate::commands::print_json;
+use crate::config::experiment::{ExperimentConfig, StageSection};
+use crate::config::load::ConfigSource;
+use crate::hub;
+use crate::run_folder::RunFolder;
+
+/// Label tokens of a micro-batch, as a share of its tokens, where nothing is known yet.
+const LABEL_SHARE: i64 = 20;
+
+/// Prints the plan; downloads and writes nothing.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn print(
+    config: &ExperimentConfig,
+    source: &ConfigSource,
+    folder: &RunFolder,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let model = local_model(&config.model.path);
+    let sets: Vec<Value> = config.data.sets.iter().map(|(name, set)| plan_set(folder, name, set)).collect();
+    let stages: Vec<Value> =
+        config.stages().iter().map(|stage| plan_stage(config, stage, folder, model.as_ref())).collect();
+    let evaluations = config
+        .evaluate
+        .as_ref()
+        .map(|evaluate| json!({"sets": evaluate.sets, "models": evaluate.models, "decoders": evaluate.decoders}));
+    let plan = json!({
+        "file": source.file,
+        "run": folder.root(),
+        "model": {
+            "path": config.model.path,
+            "parameters": model.as_ref().map(|model| estimate::parameters(model).total),
+            "available": hub::is_local(&config.model.path),
+        },
+        "available_memory_mib": native::memory::available_mib().round(),
+        "sets": sets,
+        "stages": stages,
+        "evaluate": evaluations,
+    });
+    if as_json {
+        return print_json(&plan);
+    }
+    print_text(&plan);
+    Ok(())
+}
+
+fn local_model(path: &str) -> Option<ModelConfig> {
+    let folder = model::folder::resolve(path, None).ok()?;
+    ModelConfig::load(&folder).ok()
+}
+
+fn plan_set(folder: &RunFolder, name: &str, set: &RankingSetConfig) -> Value {
+    let missing: Vec<_> =
+        set.files().into_iter().filter(|file| !file.exists() && !file.to_string_lossy().starts_with("hf://")).collect();
+    json!({
+        "name": name,
+        "source": set.source.kind(),
+        "lists": num_lists(folder, name, set),
+        "prepared": folder.set(name).exists(),
+        "missing_files": missing,
+    })
+}
+
+/// Lists of a set: counted when it is prepared, else what the settings bound it to.
+fn num_lists(folder: &RunFolder, name: &str, set: &RankingSetConfig) -> Option<u64> {
+    if let Ok(prepared) = data::prepared::PreparedSet::open(&folder.set(name)) {
+        return Some(prepared.card().report.kept);
+    }
+    let of_source = match &set.source {
+        SourceConfig::Generated(generated) => Some(generated.num_queries),
+        SourceConfig::Squad(squad) => squad.max_questions,
+        _ => None,
+    };
+    let bounds = [of_source, set.max_queries];
+    bounds.into_iter().flatten().min().map(|count| count as u64)
+}
+
+fn plan_stage(
+    config: &ExperimentConfig,
+    stage: &StageSection,
+    folder: &RunFolder,
+    model: Option<&ModelConfig>,
+) -> Value {
+    let settings = &stage.settings;
+    let counts: Option<Vec<u64>> = stage
+        .data
+        .0
+        .iter()
+        .map(|name| config.data.sets.get(name).and_then(|set| num_lists(folder, name, set)))
+        .collect();
+    let lists: Option<u64> = counts.map(|counts| counts.iter().sum());
+    let steps = lists.map(|lists| settings.num_steps(lists)).or(settings.max_steps);
+    let tokens = settings.max_micro_batch_tokens as i64;
+    let memory = model.map(|model| {
+        let bytes = if settings.precision == trainer::Precision::Fp32 { 4 } else { 2 };
+        let optimizer_bytes = if settings.precision == trainer::Precision::Bf16 { 4 } else { 8 };
+        let lora = settings.lora.as_ref();
+        let settings = TrainingMemorySettings {
+            weight_bytes: bytes,
+            master_weights: settings.precision.keeps_masters(),
+            optimizer_bytes,
+            optimizer_shards: 1,
+            tokens,
+            label_tokens: tokens / LABEL_SHARE,
+            gradient_checkpointing: settings.gradient_checkpointing,
+        };
+        estimate::training(model, lora, &settings).total_mib().round()
+    });
+    json!({
+        "name": stage.name,
+        "from": config.start_of(stage),
+        "data": stage.data,
+        "objective": settings.objective.build().name(),
+        "lists": lists,
+        "steps": steps,
+        "lists_per_step": settings.global_batch_size,
+        "tokens_per_micro_batch_at_most": tokens,
+        "tokens_at_most": steps.map(|steps| steps * (settings.global_batch_size.div_ceil(settings.micro_batch_size.max(1)) as u64) * tokens as u64),
+        "precision": settings.precision,
+        "memory_mib": memory,
+        "trained": folder.model(&stage.name).exists(),
+    })
+}
+
+fn print_text(plan: &Value) {
+    let text = |value: &Value| match value {
+        Value::Null => "unknown".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(|item| item.as_str().unwrap_or("?")).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    };
+    println!("experiment  {} -> {}", text(&plan["file"]), text(&plan["run"]));
+    let available = if plan["model"]["available"] == true { "" } else { "; not on this machine yet" };
+    println!(
+        "model       {} ({} weights{available})",
+        text(&plan["model"]["path"]),
+        text(&plan["model"]["parameters"])
+    );
+    println!("memory      {} MiB to be had", text(&plan["available_memory_mib"]));
+    for set in plan["sets"].as_array().into_iter().flatten() {
+        let done = if set["prepared"] == true { ", prepared" } else { "" };
+        println!(
+            "set         {}: {} lists from {}{done}",
+            text(&set["name"]),
+            text(&set["lists"]),
+            text(&set["source"])
+        );
+        for file in set["missing_files"].as_array().into_iter().flatten() {
+            println!("            -> there is no file `{}`", text(file));
+        }
+    }
+    for stage in plan["stages"].as_array().into_iter().flatten() {
+        let done = if stage["trained"] == true { ", trained" } else { "" };
+        println!(
+            "train       {}: {} from {} on {}, {} steps of {} lists, at most {} tokens, {} weights, about {} MiB{done}",
+            text(&stage["name"]),
+            text(&stage["objective"]),
+            text(&stage["from"]),
+            text(&stage["data"]),
+            text(&stage["steps"]),
+            text(&stage["lists_per_step"]),
+            text(&stage["tokens_at_most"]),
+            text(&stage["precision"]),
+            text(&stage["memory_mib"])
+        );
+    }
+    if plan["evaluate"].is_object() {
+        let evaluate = &plan["evaluate"];
+        println!(
+            "evaluate    {} on {} by {}",
+            text(&evaluate["models"]),
+            text(&evaluate["sets"]),
+            text(&evaluate["decoders"])
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The HTML report: tables, curves, plots, warnings, data cards, settings.
+
+use std::fs;
+
+use anyhow::Context as _;
+use data::prepared::PreparedSet;
+use evaluator::evaluate::SetEvaluation;
+use evaluator::report::{DataCard, Headline, Report, StageCurves, points_of};
+
+use super::Experiment;
+use super::evaluate::{EVALUATIONS_FILE, OVERLAPS_FILE, tables_of};
+use super::overlap::Overlap;
+use crate::config::resolved::to_yaml;
+use crate::failure::InputError;
+use crate::stamp::Inputs;
+
+const STAGE: &str = "report";
+
+/// Writes `report.html`.
+///
+/// # Errors
+/// When nothing was trained or evaluated yet, or the page cannot be written.
+pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
+    let folder = &experiment.folder;
+    let evaluations_file = folder.tables().join(EVALUATIONS_FILE);
+    let mut inputs = Inputs::new();
+    inputs.settings("settings", &experiment.config)?;
+    let wants_evaluations = experiment.config.evaluate.is_some();
+    if wants_evaluations {
+        if !evaluations_file.exists() {
+            return Err(InputError::new(
+                format!("nothing is evaluated yet: there is no `{}`", evaluations_file.display()),
+                format!("`monopass run {}` does all stages in order", experiment.source.file.display()),
+            )
+            .into());
+        }
+        inputs.path("evaluations", &evaluations_file)?;
+        inputs.path("overlaps", &folder.tables().join(OVERLAPS_FILE))?;
+    }
+    for stage in experiment.stages() {
+        let metrics = folder.train(&stage.name).join("metrics.jsonl");
+        if metrics.exists() {
+            inputs.path(&format!("metrics {}", stage.name), &metrics)?;
+        }
+    }
+    experiment.on_main(STAGE, &inputs, || {
+        let page = fill(experiment)?;
+        page.write(&folder.report())?;
+        tracing::info!("  {}", folder.report().display());
+        Ok(vec![folder.report()])
+    })?;
+    Ok(())
+}
+
+fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
+    let config = &experiment.config;
+    let evaluations: Vec<SetEvaluation> = read_json(experiment, EVALUATIONS_FILE)?;
+    let overlaps: Vec<Overlap> = read_json(experiment, OVERLAPS_FILE)?;
+    let tables = config.evaluate.as_ref().map(|evaluate| tables_of(&evaluations, evaluate)).unwrap_or_default();
+    let mut stages = Vec::new();
+    for stage in experiment.stages() {
+        let metrics = experiment.folder.train(&stage.name).join("metrics.jsonl");
+        if metrics.exists() {
+            stages.push(StageCurves::read(&stage.name, &metrics)?);
+        }
+    }
+    let measure = config.evaluate.as_ref().and_then(|evaluate| evaluate.measures.first().copied());
+    let mut sets: Vec<&str> = evaluations.iter().map(|evaluation| evaluation.set.as_str()).collect();
+    sets.dedup();
+    sets.sort_unstable();
+    sets.dedup();
+    let trade_offs = measure.map(|measure| sets.iter().map(|set| points_of(&evaluations, set, measure)).collect());
+    Ok(Report {
+        title: config.report.title.clone().unwrap_or_else(|| config.name.clone()),
+        summary: config.report.notes.clone(),
+        headlines: headlines(&evaluations),
+        warnings: overlaps.iter().map(Overlap::warning).collect(),
+        stages,
+        trade_offs: trade_offs.unwrap_or_default(),
+        tables,
+        cards: cards(experiment)?,
+        config: to_yaml(config)?,
+        environment: environment(experiment),
+    })
+}
+
+fn read_json<T: serde::de::DeserializeOwned + Default>(experiment: &Experiment<'_>, name: &str) -> anyhow::Result<T> {
+    let path = experiment.folder.tables().join(name);
+    if experiment.config.evaluate.is_none() || !path.exists() {
+        return Ok(T::default());
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", path.display()))
+}
+
+/// The best row of each model on the first set, by the first measure.
+fn headlines(evaluations: &[SetEvaluation]) -> Vec<Headline> {
+    let Some(first) = evaluations.first() else { return Vec::new() };
+    let Some(measure) = first.measures.first() else { return Vec::new() };
+    let first_stage = first.first_stage.values.get(measure).map_or(f64::NAN, |value| value.mean);
+    let of_set = evaluations.iter().filter(|evaluation| evaluation.set == first.set);
+    let mut headlines: Vec<Headline> = of_set
+        .filter_map(|evaluation| {
+            let value = |row: &evaluator::evaluate::RowEvaluation| row.values.get(measure).map(|value| value.mean);
+            let best = evaluation
+                .rows
+                .iter()
+                .max_by(|a, b| value(a).unwrap_or(f64::MIN).total_cmp(&value(b).unwrap_or(f64::MIN)))?;
+            Some(Headline {
+                figure: format!("{:.3}", value(best)?),
+                label: format!("{} of {} ({}) on {}", measure.label(), evaluation.model, best.decoder, evaluation.set),
+                detail: format!("first stage {first_stage:.3}"),
+            })
+        })
+        .collect();
+    let fastest = evaluations
+        .iter()
+        .flat_map(|evaluation| evaluation.rows.iter().map(move |row| (evaluation, row)))
+        .filter_map(|(evaluation, row)| Some((evaluation, row, row.cost.as_ref()?.speedup.as_ref()?.median)))
+        .max_by(|a, b| a.2.total_cmp(&b.2));
+    if let Some((evaluation, row, speedup)) = fastest {
+        headlines.push(Headline {
+            figure: format!("{speedup:.1}x"),
+            label: format!("{} of {} on {}", row.decoder, evaluation.model, evaluation.set),
+            detail: format!("faster than {}", evaluation.baseline_decoder.clone().unwrap_or_default()),
+        });
+    }
+    headlines
+}
+
+fn cards(experiment: &Experiment<'_>) -> anyhow::Result<Vec<DataCard>> {
+    let config = &experiment.config;
+    let mut cards = Vec::new();
+    for name in config.data.sets.keys() {
+        let folder = experiment.folder.set(name);
+        if !folder.exists() {
+            continue;
+        }
+        let prepared = PreparedSet::open(&folder)?;
+        let card = prepared.card();
+        let trained = config.stages().iter().any(|stage| stage.data.0.contains(name));
+        let evaluated = config.evaluation_sets().any(|set| set == name);
+        let role = match (trained, evaluated) {
+            (true, true) => "train and evaluate",
+            (true, false) => "train",
+            (false, true) => "evaluate",
+            (false, false) => "unused",
+        };
+        let mut facts = vec![
+            ("lists".to_owned(), card.report.kept.to_string()),
+            (
+                "candidates".to_owned(),
+                format!("{} to {}, mean {:.1}", card.candidates.min, card.candidates.max, card.candidates.mean),
+            ),
+            ("with a target order".to_owned(), card.with_target.to_string()),
+        ];
+        facts.extend(card.report.dropped.iter().map(|(why, count)| (format!("dropped: {why}"), count.to_string())));
+        facts.extend(card.report.notes.iter().map(|(what, count)| (what.clone(), count.to_string())));
+        cards.push(DataCard { name: name.clone(), role: role.to_owned(), source: card.report.source.clone(), facts });
+    }
+    Ok(cards)
+}
+
+fn environment(experiment: &Experiment<'_>) -> Vec<(String, String)> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let text = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        text("program", format!("monopass {}", env!("CARGO_PKG_VERSION"))),
+        text("experiment file", experiment.source.file.display().to_string()),
+        text("model", experiment.config.model.path.clone()),
+        text("device", experiment.config.model.device.to_string()),
+        text("cores and threads", format!("{cores}, {}", tch::get_num_threads())),
+        text("seed", experiment.config.seed.to_string()),
+    ]
+}

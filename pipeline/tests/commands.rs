@@ -1,0 +1,182 @@
+//! The commands beside experiments: generate, rank, metrics, bench, doctor, completions.
+
+mod fixture;
+
+use fixture::{EXPERIMENT, Workplace};
+
+#[test]
+fn generate_prints_text_or_one_object() {
+    let place = Workplace::new(512);
+    let ended = place.run(&[
+        "generate",
+        "--model",
+        "model",
+        "--prompt",
+        "hello",
+        "--max-new-tokens",
+        "5",
+        "--ignore-eos",
+        "--json",
+    ]);
+    let object = ended.expect_code(0).json();
+    assert_eq!(object["token_ids"].as_array().unwrap().len(), 5);
+    assert!(object["text"].is_string());
+    let text = place
+        .run(&["generate", "--model", "model", "--prompt", "hello", "--max-new-tokens", "9999"])
+        .expect_code(3)
+        .stderr;
+    assert!(text.contains("the model's context is 512"), "{text}");
+}
+
+#[test]
+fn rank_reads_lists_and_writes_a_run() {
+    let place = Workplace::new(4096);
+    let row = |id: &str| {
+        format!(
+            r#"{{"query_id": "{id}", "query": "box", "passages": [{{"doc_id": "d1", "title": "", "text": "x"}}, {{"doc_id": "d2", "title": "", "text": "y"}}, {{"doc_id": "d3", "title": "", "text": "z"}}], "origin": "t"}}"#
+        )
+    };
+    place.write("lists.jsonl", &format!("{}\n{}\n", row("q1"), row("q2")));
+    let arguments = [
+        "rank",
+        "--model",
+        "model",
+        "--candidates",
+        "lists.jsonl",
+        "--out",
+        "run.txt",
+        "--precision",
+        "fp32",
+        "--prompt",
+        "{identifiers: alphabetic}",
+        "--window",
+        "2",
+        "--stride",
+        "1",
+        "--json",
+    ];
+    let object = place.run(&arguments).expect_code(0).json();
+    assert_eq!(object["queries"], 2);
+    assert_eq!(object["forward_passes"], 4);
+    let run = place.read("run.txt");
+    assert_eq!(run.lines().count(), 6, "{run}");
+    let text = place.run(&["rank", "--model", "model", "--candidates", "run.txt", "--out", "x"]).expect_code(2).stderr;
+    assert!(text.contains("--queries FILE --corpus FILE"), "{text}");
+}
+
+#[test]
+fn metrics_ranking_uses_trec_evals_names() {
+    let place = Workplace::empty();
+    place.write("qrels.txt", "q1 0 a 1\nq1 0 b 0\nq2 0 a 2\n");
+    place.write("run.txt", "q1 Q0 b 1 2.0 t\nq1 Q0 a 2 1.0 t\nq3 Q0 a 1 1.0 t\n");
+    let ended = place.run(&["metrics", "ranking", "--qrels", "qrels.txt", "--run", "run.txt", "--json"]).expect_code(0);
+    let mean = &ended.json()["mean"];
+    assert!((mean["recip_rank"].as_f64().unwrap() - 0.5).abs() < 1e-9);
+    assert!((mean["ndcg_cut_10"].as_f64().unwrap() - 1.0 / 3f64.log2()).abs() < 1e-9);
+    for name in ["map", "recall_100", "P_5"] {
+        assert!(mean[name].is_number(), "{name}");
+    }
+    let complete =
+        place.run(&["metrics", "ranking", "--qrels", "qrels.txt", "--run", "run.txt", "--complete", "--json"]);
+    assert!((complete.expect_code(0).json()["mean"]["recip_rank"].as_f64().unwrap() - 0.25).abs() < 1e-9);
+    place.write("bad.txt", "q1 Q0 b 1\n");
+    let text = place.run(&["metrics", "ranking", "--qrels", "qrels.txt", "--run", "bad.txt"]).expect_code(3).stderr;
+    assert!(text.contains("bad.txt:1:"), "{text}");
+    place.run(&["metrics", "ranking", "--qrels", "qrels.txt", "--run", "run.txt", "--measure", "ndgc"]).expect_code(2);
+}
+
+#[test]
+fn metrics_squad_counts_missing_predictions_as_wrong() {
+    let place = Workplace::empty();
+    let data = r#"{"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [
+        {"id": "1", "question": "q", "answers": [{"text": "The Cat", "answer_start": 0}]},
+        {"id": "2", "question": "q", "answers": [{"text": "dog", "answer_start": 0}]}]}]}]}"#;
+    place.write("dev.json", data);
+    place.write("answers.json", r#"{"1": "cat"}"#);
+    let object = place
+        .run(&["metrics", "squad", "--dataset", "dev.json", "--predictions", "answers.json", "--json"])
+        .expect_code(0)
+        .json();
+    assert_eq!(object["exact_match"], 50.0);
+    assert_eq!(object["f1"], 50.0);
+}
+
+#[test]
+fn bench_prints_figures_with_their_protocol() {
+    let place = Workplace::new(512);
+    let step = [
+        "bench",
+        "train-step",
+        "--model",
+        "model",
+        "--prompt-tokens",
+        "32",
+        "--label-tokens",
+        "8",
+        "--steps",
+        "2",
+        "--json",
+    ];
+    let object = place.run(&step).expect_code(0).json();
+    for key in ["tokens_per_second", "peak_rss_mib", "seconds", "protocol"] {
+        assert!(!object[key].is_null(), "{key}");
+    }
+    let decode = [
+        "bench",
+        "decode",
+        "--model",
+        "model",
+        "--prompt-tokens",
+        "32",
+        "--candidates",
+        "4",
+        "--repeats",
+        "1",
+        "--json",
+    ];
+    let object = place.run(&decode).expect_code(0).json();
+    assert_eq!(object["timings"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn prompt_render_and_data_show_print_what_the_model_reads() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    let text = place.run(&["prompt", "render", "tiny.yaml"]).expect_code(0).stdout;
+    assert!(text.contains("<|im_start|>assistant") && text.contains("label tokens"), "{text}");
+    let object =
+        place.run(&["prompt", "render", "tiny.yaml", "--json", "--query-set", "held_out"]).expect_code(0).json();
+    assert!(object["label_ids"].as_array().unwrap().len() > 4);
+    let shown = place.run(&["data", "show", "tiny.yaml", "--query-set", "lists", "--limit", "2"]).expect_code(0).stdout;
+    assert_eq!(shown.matches("target rank").count(), 8, "{shown}");
+    let text = place.run(&["data", "show", "tiny.yaml", "--query-set", "list"]).expect_code(2).stderr;
+    assert!(text.contains("did you mean `lists`?"), "{text}");
+}
+
+#[test]
+fn doctor_and_completions_work_without_anything() {
+    let place = Workplace::empty();
+    let object = place.run(&["doctor", "--json"]).expect_code(0).json();
+    assert!(object["findings"]["libtorch"]["found"].as_str().unwrap().contains("bf16 products work"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.run(&["completions", shell]).expect_code(0).stdout.contains("monopass"), "{shell}");
+    }
+}
+
+#[test]
+fn help_says_exit_codes_and_examples() {
+    let place = Workplace::empty();
+    let help = place.run(&["--help"]).expect_code(0).stdout;
+    assert!(help.contains("Exit codes:") && help.contains("130"), "{help}");
+    let help = place.run(&["run", "--help"]).expect_code(0).stdout;
+    assert!(help.contains("Examples:") && help.contains("--dry-run"), "{help}");
+}
+
+#[test]
+fn import_copies_a_folder_and_does_not_overwrite() {
+    let place = Workplace::new(512);
+    place.run(&["import", "model", "--out", "copy"]).expect_code(0);
+    let text = place.run(&["import", "model", "--out", "copy"]).expect_code(2).stderr;
+    assert!(text.contains("already holds a model") && text.contains("--force"), "{text}");
+    place.run(&["generate", "--model", "copy", "--prompt", "x", "--max-new-tokens", "2"]).expect_code(0);
+}

@@ -1,0 +1,72 @@
+//! The committed experiment files are right, and so is the page that describes their keys.
+
+mod fixture;
+
+use std::path::{Path, PathBuf};
+
+use fixture::Workplace;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn experiment_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            experiment_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_committed_experiment_file_passes_the_check() {
+    let mut files = Vec::new();
+    experiment_files(&repository().join("configs"), &mut files);
+    assert!(files.len() >= 6, "{files:?}");
+    let mut arguments = vec!["config", "check"];
+    arguments.extend(files.iter().map(|file| file.to_str().unwrap()));
+    let ended = Workplace::empty().run(&arguments).expect_code(0);
+    assert_eq!(ended.stdout.lines().filter(|line| line.ends_with(": fine")).count(), files.len());
+}
+
+#[test]
+fn what_config_show_prints_is_an_experiment_file_with_the_same_meaning() {
+    let place = Workplace::empty();
+    let file = repository().join("configs/rank/smollm2-first.yaml");
+    let shown = place.run(&["config", "show", file.to_str().unwrap()]).expect_code(0).stdout;
+    let again = place.write("shown.yaml", &shown);
+    assert_eq!(place.run(&["config", "show", again.to_str().unwrap()]).expect_code(0).stdout, shown);
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let page = Workplace::empty().run(&["config", "schema", "--markdown"]).expect_code(0).stdout;
+    let committed = std::fs::read_to_string(repository().join("configs/REFERENCE.md")).unwrap_or_default();
+    assert!(
+        page == committed,
+        "configs/REFERENCE.md is out of date: `monopass config schema --markdown > configs/REFERENCE.md`"
+    );
+}
+
+#[test]
+fn the_schema_knows_stage_settings_beside_the_stages_name() {
+    let schema = Workplace::empty().run(&["config", "schema"]).expect_code(0).json();
+    let stage = &schema["$defs"]["StageSection"]["properties"];
+    for key in ["name", "from", "data", "objective", "learning_rate"] {
+        assert!(stage[key].is_object(), "{key}");
+    }
+    assert!(stage["settings"].is_null());
+    assert!(schema["$defs"]["TrainSection"]["properties"]["max_steps"].is_object());
+}
+
+#[test]
+fn config_ls_names_every_file_with_its_first_line() {
+    let place = Workplace::empty();
+    place.write("configs/a.yaml", "# First one\nname: a\n");
+    place.write("configs/deep/b.yaml", "name: b\n");
+    let ended = place.run(&["config", "ls"]).expect_code(0);
+    assert_eq!(ended.stdout, "configs/a.yaml       First one\nconfigs/deep/b.yaml  \n");
+}

@@ -1,0 +1,149 @@
+//! A whole experiment through the binary: done once, skipped when nothing changed, redone where something did.
+
+mod fixture;
+
+use std::fs;
+
+use fixture::{EXPERIMENT, Workplace};
+
+const WHOLE: &str = "  models: [base, rank_zephyr, first]\n  decoders: [autoregressive, autoregressive_forced, single_token]\n  latency: {warmup: 0}\n  max_new_tokens: 24\n";
+
+fn workplace() -> Workplace {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", &format!("{EXPERIMENT}{WHOLE}"));
+    place
+}
+
+#[test]
+fn an_experiment_runs_is_skipped_and_is_redone_where_it_changed() {
+    let place = workplace();
+    let first = place.run(&["run", "tiny.yaml"]).expect_code(0);
+    for heading in ["nDCG@10", "single_token", "autoregressive_forced", "first stage", "rank_zephyr"] {
+        assert!(first.stdout.contains(heading), "{heading} is not in\n{}", first.stdout);
+    }
+    for file in [
+        "config.yaml",
+        "run.log",
+        "report.html",
+        "data/lists/samples.parquet",
+        "data/held_out/card.json",
+        "train/first/metrics.jsonl",
+        "model/first/model.safetensors",
+        "model/first/monopass.json",
+        "model/rank_zephyr/tokenizer.json",
+    ] {
+        assert!(place.path(&format!("runs/tiny/{file}")).exists(), "{file}");
+    }
+    let report = place.read("runs/tiny/report.html");
+    assert!(report.contains("<svg"), "the report has no plots");
+    assert!(!report.contains("TRAINED ON THE TEST"));
+
+    let again = place.run(&["run", "tiny.yaml"]).expect_code(0);
+    let skipped = again.stderr.lines().filter(|line| line.ends_with("unchanged, skipped")).count();
+    // two sets, two training stages, three models on one set, the report
+    assert_eq!(skipped, 8, "{}", again.stderr);
+    assert_eq!(again.stdout, first.stdout, "skipped evaluations give the same tables");
+
+    let changed = place.run(&["train", "tiny.yaml", "--set", "train.stages.first.learning_rate=2e-3"]).expect_code(0);
+    assert!(changed.stderr.contains("train/rank_zephyr: unchanged, skipped"), "{}", changed.stderr);
+    assert!(changed.stderr.contains("train/first: done again, changed: settings"), "{}", changed.stderr);
+
+    let forced = place.run(&["prepare", "tiny.yaml", "--force"]).expect_code(0);
+    assert_eq!(forced.stderr.matches("done again (--force)").count(), 2, "{}", forced.stderr);
+}
+
+#[test]
+fn the_resolved_config_runs_to_the_same_weights() {
+    let place = workplace();
+    place.run(&["train", "tiny.yaml"]).expect_code(0);
+    let weights = fs::read(place.path("runs/tiny/model/first/model.safetensors")).unwrap();
+    fs::copy(place.path("runs/tiny/config.yaml"), place.path("again.yaml")).unwrap();
+    place.run(&["train", "again.yaml", "--set", "output_dir=other"]).expect_code(0);
+    assert!(fs::read(place.path("other/tiny/model/first/model.safetensors")).unwrap() == weights);
+}
+
+#[test]
+fn a_model_that_was_trained_on_the_evaluation_queries_is_named() {
+    let place = workplace();
+    let ended = place.run(&[
+        "run",
+        "tiny.yaml",
+        "--set",
+        "train.stages.first.data=[lists, held_out]",
+        "--set",
+        "evaluate.models=[first]",
+        "--set",
+        "evaluate.decoders=[single_token]",
+    ]);
+    let text = ended.expect_code(0).stderr;
+    assert!(
+        text.contains(
+            "warning: TRAINED ON THE TEST: model `first` was trained on 6 of the 6 queries of set `held_out`"
+        ),
+        "{text}"
+    );
+    assert!(place.read("runs/tiny/report.html").contains("TRAINED ON THE TEST"));
+}
+
+#[test]
+fn a_model_is_not_evaluated_with_another_prompt_unless_told() {
+    let place = workplace();
+    place.run(&["train", "tiny.yaml"]).expect_code(0);
+    let other = [
+        "evaluate",
+        "tiny.yaml",
+        "--set",
+        "data.prompt.identifier_position=before",
+        "--set",
+        "evaluate.models=[first]",
+        "--set",
+        "evaluate.decoders=[single_token]",
+    ];
+    let text = place.run(&other).expect_code(3).stderr;
+    assert!(text.contains("was trained with prompt") && text.contains("allow_prompt_mismatch"), "{text}");
+    let mut allowed = other.to_vec();
+    allowed.extend(["--set", "data.allow_prompt_mismatch=true"]);
+    place.run(&allowed).expect_code(0);
+}
+
+#[test]
+fn a_dry_run_plans_and_writes_nothing() {
+    let place = workplace();
+    let ended = place.run(&["run", "tiny.yaml", "--dry-run", "--json"]).expect_code(0);
+    let plan = ended.json();
+    assert_eq!(plan["stages"][0]["steps"], 6);
+    assert_eq!(plan["stages"][1]["from"], "base");
+    assert!(plan["stages"][0]["memory_mib"].as_f64().unwrap() > 0.0);
+    assert!(plan["model"]["parameters"].as_i64().unwrap() > 1000);
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn two_runs_in_one_folder_are_refused() {
+    let place = workplace();
+    fs::create_dir_all(place.path("runs/tiny")).unwrap();
+    let lock = fs::File::create(place.path("runs/tiny/.lock")).unwrap();
+    lock.lock().unwrap();
+    let text = place.run(&["run", "tiny.yaml"]).expect_code(2).stderr;
+    assert!(text.contains("is in use by another run") && text.contains("--set name="), "{text}");
+}
+
+#[test]
+fn lora_trains_exports_and_merges() {
+    let place = workplace();
+    place.run(&["train", "tiny.yaml", "--set", "train.lora={r: 2}", "--set", "train.max_steps=2"]).expect_code(0);
+    let adapter = place.path("runs/tiny/model/first/adapter");
+    assert!(adapter.join("adapter_model.safetensors").exists());
+    let arguments = ["merge", "--model", "runs/tiny/model/first/adapter", "--out", "merged", "--precision", "fp32"];
+    place.run(&arguments).expect_code(0);
+    let merged = place.run(&["inspect", "merged", "--json"]).expect_code(0).json();
+    let base = place.run(&["inspect", "model", "--json"]).expect_code(0).json();
+    assert_eq!(merged["parameters"], base["parameters"]);
+}
+
+#[test]
+fn evaluation_before_training_names_the_way() {
+    let place = workplace();
+    let text = place.run(&["evaluate", "tiny.yaml"]).expect_code(3).stderr;
+    assert!(text.contains("has not been trained") && text.contains("monopass train tiny.yaml"), "{text}");
+}

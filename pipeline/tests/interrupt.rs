@@ -1,0 +1,92 @@
+//! Ctrl-C, SIGTERM and kill -9: what was trained is kept, and resumed training ends in the same bits.
+
+mod fixture;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fixture::{EXPERIMENT, Workplace};
+
+/// Long enough to be caught in the middle.
+fn workplace() -> Workplace {
+    let place = Workplace::new(4096);
+    let text = EXPERIMENT
+        .replace("num_queries: 24", "num_queries: 240")
+        .replace("    - {name: rank_zephyr, data: lists, objective: {rank_zephyr: {}}}\n", "");
+    place.write("tiny.yaml", &text);
+    place
+}
+
+fn start(place: &Workplace) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_monopass"));
+    command.current_dir(place.path("")).args(["train", "tiny.yaml"]);
+    command.env("OMP_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1").env_remove("WORLD_SIZE").env_remove("MONOPASS_LOG");
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits until some steps are logged, then sends the signal.
+fn signal_in_the_middle(place: &Workplace, child: &Child, signal: i32) {
+    let metrics = place.path("runs/tiny/train/first/metrics.jsonl");
+    let started = Instant::now();
+    loop {
+        let steps = fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+        if steps >= 5 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "no steps after two minutes");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let status = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status().unwrap();
+    assert!(status.success());
+}
+
+fn weights(place: &Workplace) -> Vec<u8> {
+    fs::read(place.path("runs/tiny/model/first/model.safetensors")).unwrap()
+}
+
+fn uninterrupted() -> Vec<u8> {
+    let place = workplace();
+    place.run(&["train", "tiny.yaml"]).expect_code(0);
+    weights(&place)
+}
+
+#[test]
+fn a_signal_checkpoints_and_the_next_run_ends_in_the_same_bits() {
+    let wanted = uninterrupted();
+    for signal in [2, 15] {
+        let place = workplace();
+        let child = start(&place);
+        signal_in_the_middle(&place, &child, signal);
+        let ended = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(130), "{text}");
+        assert!(text.contains("is checkpointed after step"), "{text}");
+        assert!(!place.path("runs/tiny/model/first").exists());
+        let again = place.run(&["train", "tiny.yaml"]).expect_code(0);
+        assert!(again.stderr.contains("resumed from step"), "{}", again.stderr);
+        assert!(weights(&place) == wanted, "signal {signal}: the weights differ");
+    }
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bits() {
+    let wanted = uninterrupted();
+    let place = workplace();
+    let mut child = start(&place);
+    signal_in_the_middle(&place, &child, 9);
+    child.wait().unwrap();
+    let again = place.run(&["train", "tiny.yaml"]).expect_code(0);
+    assert!(again.stderr.contains("resumed from step"), "{}", again.stderr);
+    assert!(weights(&place) == wanted, "the weights differ");
+}
+
+#[test]
+fn an_interrupted_run_whose_settings_change_starts_anew() {
+    let place = workplace();
+    let child = start(&place);
+    signal_in_the_middle(&place, &child, 15);
+    child.wait_with_output().unwrap();
+    let text = place.run(&["train", "tiny.yaml", "--set", "train.max_steps=3"]).expect_code(0).stderr;
+    assert!(text.contains("unfinished training is discarded"), "{text}");
+}
