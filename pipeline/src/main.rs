@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         return Ending::Done.into();
     }
     match ending {
-        Ending::Interrupted => tracing::warn!("{error}"),
+        Ending::Interrupted => tracing::warn!("{}", monopass::failure::in_full(&error)),
         _ => tracing::error!("{}", monopass::failure::in_full(&error)),
     }
     ending.into()

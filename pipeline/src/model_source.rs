@@ -1,6 +1,6 @@
 //! Loading a model for a command, and the note a trained model carries: with which prompt, on what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +12,9 @@ use tch::{Device, Kind};
 
 use crate::cli::{ModelArgs, PrecisionArg};
 use crate::config::device::DeviceChoice;
+use crate::failure::InputError;
 use crate::hub;
+use crate::stamp::hash_path;
 use crate::write_whole::write_json;
 
 /// File of a model folder with the note.
@@ -31,6 +33,8 @@ pub struct ModelNote {
     pub prompt_hash: String,
     /// Normalised query texts it was trained on (hashes), those of earlier stages included.
     pub trained_queries: BTreeSet<String>,
+    /// BLAKE3 of the weights' files: a safetensors file itself cannot tell a flipped bit.
+    pub weights: BTreeMap<String, String>,
 }
 
 impl ModelNote {
@@ -46,6 +50,39 @@ impl ModelNote {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+
+    /// Hashes of a folder's weights.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn hash_weights(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut hashes = BTreeMap::new();
+        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list `{}`", folder.display()))?;
+        for entry in entries {
+            let path = entry.with_context(|| format!("cannot list `{}`", folder.display()))?.path();
+            if path.extension().is_some_and(|extension| extension == "safetensors") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                hashes.insert(name, hash_path(&path)?);
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Compares the weights with what was written.
+    ///
+    /// # Errors
+    /// When a file changed since.
+    pub fn verify(&self, folder: &Path) -> anyhow::Result<()> {
+        let found = Self::hash_weights(folder)?;
+        match self.weights.iter().find(|(name, hash)| found.get(*name) != Some(*hash)) {
+            None => Ok(()),
+            Some((name, _)) => Err(InputError::new(
+                format!("`{}` is damaged: its bytes are not those that training wrote", folder.join(name).display()),
+                "remove the model's folder and run again: the last checkpoint still holds the weights",
+            )
+            .into()),
         }
     }
 
@@ -84,6 +121,9 @@ pub fn load(args: &ModelArgs) -> anyhow::Result<LoadedModel> {
 /// # Errors
 /// When files are missing or damaged.
 pub fn load_folder(folder: &Path, tokenizer: Option<&Path>, device: Device, kind: Kind) -> anyhow::Result<LoadedModel> {
+    if let Some(note) = ModelNote::read(folder)? {
+        note.verify(folder)?;
+    }
     let tokenizer = Arc::new(Tokenizer::load(tokenizer.unwrap_or(folder))?);
     let model = CausalLm::load(folder, &LoadOptions { device, kind })?;
     tracing::debug!("`{}`: {} weights, {kind:?} on {device:?}", folder.display(), model.num_parameters());

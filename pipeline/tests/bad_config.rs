@@ -18,17 +18,17 @@ fn replaced(from: &str, to: &str) -> String {
 
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_its_neighbour() {
-    insta::assert_snapshot!(replaced("learning_rate", "lerning_rate"), @"");
+    insta::assert_snapshot!(replaced("learning_rate", "lerning_rate"));
 }
 
 #[test]
 fn an_unknown_section_is_named() {
-    insta::assert_snapshot!(replaced("evaluate:", "evalute:"), @"");
+    insta::assert_snapshot!(replaced("evaluate:", "evalute:"));
 }
 
 #[test]
 fn a_wrong_type_is_named_with_what_was_wanted() {
-    insta::assert_snapshot!(replaced("seed: 7", "seed: seven"), @"");
+    insta::assert_snapshot!(replaced("seed: 7", "seed: seven"));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn several_faults_are_named_at_once() {
             .replace("objective: {first: {}}", "objective: {frist: {}}")
             .replace("sets: [held_out]", "sets: [held_out]\n  decoder: [single_token]")
     });
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text);
 }
 
 #[test]
@@ -49,39 +49,39 @@ fn faults_between_keys_are_named_at_once() {
             .replace("learning_rate: 1e-3", "learning_rate: -1")
             .replace("sets: [held_out]", "sets: [heldout]\n  models: [base, frist]\n  window: {size: 40}")
     });
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text);
 }
 
 #[test]
 fn a_key_given_twice_is_refused() {
-    insta::assert_snapshot!(replaced("seed: 7", "seed: 7\nseed: 8"), @"");
+    insta::assert_snapshot!(replaced("seed: 7", "seed: 7\nseed: 8"));
 }
 
 #[test]
 fn a_missing_section_is_named() {
-    insta::assert_snapshot!(said(|text| text.replace("model: {path: model, device: cpu, precision: fp32}\n", "")), @"");
+    insta::assert_snapshot!(said(|text| text.replace("model: {path: model, device: cpu, precision: fp32}\n", "")));
 }
 
 #[test]
 fn broken_yaml_is_placed() {
-    insta::assert_snapshot!(replaced("data:\n  prompt", "data: [\n  prompt"), @"");
+    insta::assert_snapshot!(replaced("data:\n  prompt", "data: [\n  prompt"));
 }
 
 #[test]
 fn a_variable_that_is_not_set_is_named() {
-    insta::assert_snapshot!(replaced("path: model", "path: '${NO_SUCH_VARIABLE}/model'"), @"");
+    insta::assert_snapshot!(replaced("path: model", "path: '${NO_SUCH_VARIABLE}/model'"));
 }
 
 #[test]
 fn lists_longer_than_the_identifiers_allow_are_refused() {
     let text = replaced("lists: {source", "lists: {top_k: 40, source");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text);
 }
 
 #[test]
 fn a_missing_file_is_named() {
     let place = Workplace::empty();
-    insta::assert_snapshot!(place.run(&["config", "check", "absent.yaml"]).expect_code(2).stderr, @"");
+    insta::assert_snapshot!(place.run(&["config", "check", "absent.yaml"]).expect_code(2).stderr);
 }
 
 fn with_set(arguments: &[&str]) -> String {
@@ -94,11 +94,11 @@ fn with_set(arguments: &[&str]) -> String {
 
 #[test]
 fn faults_of_overrides_name_the_argument() {
-    insta::assert_snapshot!(with_set(&["train.max_stps=3"]), @"");
-    insta::assert_snapshot!(with_set(&["train.stages.frist.learning_rate=1"]), @"");
-    insta::assert_snapshot!(with_set(&["train.learning_rate=fast"]), @"");
-    insta::assert_snapshot!(with_set(&["train.learning_rate"]), @"");
-    insta::assert_snapshot!(with_set(&["name.deeper=1"]), @"");
+    insta::assert_snapshot!(with_set(&["train.max_stps=3"]));
+    insta::assert_snapshot!(with_set(&["train.stages.frist.learning_rate=1"]));
+    insta::assert_snapshot!(with_set(&["train.learning_rate=fast"]));
+    insta::assert_snapshot!(with_set(&["train.learning_rate"]));
+    insta::assert_snapshot!(with_set(&["name.deeper=1"]));
 }
 
 #[test]

@@ -133,6 +133,18 @@ fn a_bit_flipped_checkpoint_is_passed_over_for_the_one_before() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_trained_model_is_found() {
+    let place = workplace(4096);
+    place.run(&["train", "tiny.yaml"]).expect_code(0);
+    corrupt(&place.path("runs/tiny/model/first/model.safetensors"), |bytes| {
+        let last = bytes.len() - 10;
+        bytes[last] ^= 1;
+    });
+    let text = place.run(&["evaluate", "tiny.yaml", "--set", "evaluate.models=[first]"]).expect_code(3).stderr;
+    assert!(text.contains("model.safetensors` is damaged") && text.contains("hint:"), "{text}");
+}
+
+#[test]
 fn a_gguf_of_an_unsupported_kind_is_named() {
     let place = Workplace::empty();
     place.write("x.gguf", "not a gguf file at all");

@@ -12,7 +12,7 @@ use fixture::{EXPERIMENT, Workplace};
 fn workplace() -> Workplace {
     let place = Workplace::new(4096);
     let text = EXPERIMENT
-        .replace("num_queries: 24", "num_queries: 240")
+        .replace("num_queries: 24", "num_queries: 120")
         .replace("    - {name: rank_zephyr, data: lists, objective: {rank_zephyr: {}}}\n", "");
     place.write("tiny.yaml", &text);
     place

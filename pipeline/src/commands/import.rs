@@ -45,7 +45,8 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let merged = model.lora_config().is_some();
     model.save(&args.out, &SaveOptions { kind: Some(args.precision.kind()), merge_lora: true, adapter_only: None })?;
     tokenizer_of(&folder)?.save(&args.out)?;
-    if let Some(note) = ModelNote::read(&folder)? {
+    if let Some(mut note) = ModelNote::read(&folder)? {
+        note.weights = ModelNote::hash_weights(&args.out)?;
         note.write(&args.out)?;
     }
     let how = if merged { ", adapters merged" } else { "" };

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use data::RankingSample;
 use data::sources::RankingSetConfig;
 
-use super::{Experiment, replace_folder};
+use super::Experiment;
 use crate::failure::InputError;
 use crate::hub;
 use crate::stamp::Inputs;
@@ -35,12 +35,11 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
         }
         experiment.on_main(&stage_name(name), &inputs, || {
             let folder = experiment.folder.set(name);
-            replace_folder(&folder, |partial| {
-                let card = data::prepared::prepare(name, set, partial)
-                    .with_context(|| experiment.place(&format!("data.sets.{name}")))?;
-                tracing::info!("  {name}: {}", card.report);
-                Ok(())
-            })?;
+            std::fs::create_dir_all(experiment.folder.root().join("data"))
+                .with_context(|| format!("cannot make `{}`", folder.display()))?;
+            let card = data::prepared::prepare(name, set, &folder)
+                .with_context(|| experiment.place(&format!("data.sets.{name}")))?;
+            tracing::info!("  {name}: {}", card.report);
             Ok(vec![folder])
         })?;
     }

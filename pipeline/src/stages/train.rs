@@ -1,6 +1,6 @@
 //! Training stages: each from `base` or an earlier stage, to a model folder of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -207,7 +207,8 @@ fn save(
         let before = ModelNote::read(&experiment.folder.model(from))?;
         trained_queries.extend(before.into_iter().flat_map(|note| note.trained_queries));
     }
-    let note = ModelNote {
+    let mut note = ModelNote {
+        weights: BTreeMap::new(),
         program: format!("monopass {}", env!("CARGO_PKG_VERSION")),
         stage: stage.name.clone(),
         prompt: experiment.config.data.prompt.clone(),
@@ -226,6 +227,7 @@ fn save(
                 &SaveOptions { kind: None, merge_lora: false, adapter_only: Some(base) },
             )?;
         }
+        note.weights = ModelNote::hash_weights(partial)?;
         note.write(partial)
     })?;
     tracing::info!("  model: {}", folder.display());
