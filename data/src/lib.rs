@@ -24,3 +24,6 @@ pub use qrels::Qrels;
 pub use report::SetReport;
 pub use schema::{Passage, RankingRecord, RankingSample};
 pub use trec_run::{RunEntry, TrecRun};
+
+#[cfg(test)]
+mod tests;

@@ -145,14 +145,25 @@ fn whole_folder<T>(folder: &Path, fill: impl FnOnce(&Path) -> Result<T, DataErro
         tempfile::Builder::new().prefix(".preparing-").tempdir_in(&parent).map_err(DataError::write(folder))?;
     let made = fill(partial.path())?;
     open_to_group(partial.path());
-    if folder.exists() {
-        // A rename cannot replace a folder that holds something: the old one steps aside first.
-        let aside = tempfile::Builder::new().prefix(".old-").tempdir_in(&parent).map_err(DataError::write(folder))?;
-        std::fs::rename(folder, aside.path().join("set")).map_err(DataError::write(folder))?;
-    }
-    std::fs::rename(partial.keep(), folder).map_err(DataError::write(folder))?;
+    replace(partial.keep(), folder, &parent)?;
     files::sync_folder(&parent);
     Ok(made)
+}
+
+/// Renames `new` to `folder`; the folder that stood there goes once that worked, and comes back if it did not.
+fn replace(new: std::path::PathBuf, folder: &Path, parent: &Path) -> Result<(), DataError> {
+    if !folder.exists() {
+        return std::fs::rename(new, folder).map_err(DataError::write(folder));
+    }
+    let aside = tempfile::Builder::new().prefix(".old-").tempdir_in(parent).map_err(DataError::write(folder))?;
+    let old = aside.path().join("set");
+    std::fs::rename(folder, &old).map_err(DataError::write(folder))?;
+    std::fs::rename(&new, folder).map_err(|error| {
+        // Best effort: the error below is what the caller needs to know.
+        let _ = std::fs::rename(&old, folder);
+        let _ = std::fs::remove_dir_all(&new);
+        DataError::write(folder)(error)
+    })
 }
 
 /// Temporary folders are made for their owner only; sets are for the group as well.

@@ -1,0 +1,35 @@
+use proptest::prelude::*;
+
+use super::{sample, tokenizer};
+use crate::prompt::{PromptBuilder, PromptConfig};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn cut_passages_are_starts_of_the_text_within_the_limit(text in "[a-z éß漢字🦀.\\[\\]0-9]{0,120}", limit in 1usize..40) {
+        for name in ["bytes", "pieces"] {
+            let tokenizer = tokenizer(name);
+            let config = PromptConfig { max_passage_tokens: Some(limit), ..PromptConfig::default() };
+            let builder = PromptBuilder::new(tokenizer.clone(), config).unwrap();
+            let list = sample("q", "q", &[&text], None);
+            let whole = PromptBuilder::new(tokenizer.clone(), PromptConfig::default()).unwrap().passage(&list.passages[0]).unwrap();
+            let cut = builder.passage(&list.passages[0]).unwrap();
+            prop_assert!(whole.starts_with(&cut), "{name}: {cut:?} of {whole:?}");
+            prop_assert!(tokenizer.encode(&cut, false).unwrap().len() <= limit);
+            prop_assert!(!cut.contains('\u{fffd}'));
+        }
+    }
+}
+
+#[test]
+fn words_are_cut_before_tokens_and_queries_too() {
+    let config = PromptConfig {
+        max_passage_words: Some(3),
+        max_query_tokens: Some(4),
+        ..PromptConfig::default()
+    };
+    let builder = PromptBuilder::new(tokenizer("bytes"), config).unwrap();
+    let list = sample("q", "how long is the life cycle of a flea and of many other animals", &["one two three four"], None);
+    assert_eq!(builder.passage(&list.passages[0]).unwrap(), "one two three");
+    assert!(!builder.text(&list).unwrap().contains("many other animals"));
+}

@@ -1,0 +1,102 @@
+//! A text that is read by the model bit by bit, and what it has cost so far.
+
+use std::time::Instant;
+
+use model::{AttentionPattern, CausalLm, KvCache};
+use tch::{Kind, Tensor, no_grad};
+
+use crate::EvaluatorError;
+
+/// One sequence and its cache.
+pub(crate) struct Continuation<'m> {
+    model: &'m CausalLm,
+    cache: KvCache,
+    started: Instant,
+    pub passes: u32,
+    pub tokens: u64,
+}
+
+impl<'m> Continuation<'m> {
+    /// Room for `capacity` tokens.
+    pub fn new(model: &'m CausalLm, capacity: usize) -> Self {
+        let started = Instant::now();
+        let cache = model.new_cache(1, capacity as i64);
+        Self { model, cache, started, passes: 0, tokens: 0 }
+    }
+
+    /// Reads `ids` in one pass; the last one's final hidden state, `[1, hidden]`.
+    pub fn feed(&mut self, ids: &[i64]) -> Tensor {
+        self.passes += 1;
+        self.tokens += ids.len() as u64;
+        no_grad(|| {
+            let input = Tensor::from_slice(ids).unsqueeze(0).to_device(self.model.device()); // [1, seq]
+            let hidden = self.model.forward(&input, &AttentionPattern::Causal, Some(&mut self.cache));
+            last_row(&hidden)
+        })
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+}
+
+/// `[1, seq, hidden]` -> `[1, hidden]` of the last token.
+pub(crate) fn last_row(hidden: &Tensor) -> Tensor {
+    hidden.select(1, -1)
+}
+
+/// The rows of the output layer that a decode chooses among, selected once.
+///
+/// Logits are taken in float32 whatever the weights' kind: bfloat16 keeps 8 bits, and among twenty candidates equal
+/// logits would be common.
+pub(crate) struct OutputColumns {
+    tokens: Vec<i64>,
+    /// `[columns, hidden]` float32.
+    weight: Tensor,
+}
+
+impl OutputColumns {
+    /// For `tokens`, without repeats.
+    pub fn select(model: &CausalLm, tokens: impl IntoIterator<Item = i64>) -> Self {
+        let mut tokens: Vec<i64> = tokens.into_iter().collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        let weight = no_grad(|| {
+            let ids = Tensor::from_slice(&tokens).to_device(model.device());
+            model.output_weight().index_select(0, &ids).to_kind(Kind::Float)
+        });
+        Self { tokens, weight }
+    }
+
+    /// Logits of all columns after `hidden` `[1, hidden]`.
+    pub fn logits(&self, hidden: &Tensor, what: &str) -> Result<ColumnLogits<'_>, EvaluatorError> {
+        let logits = no_grad(|| hidden.to_kind(Kind::Float).linear::<&Tensor>(&self.weight, None).view(-1));
+        let values = Vec::<f32>::try_from(&logits)?;
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(EvaluatorError::NonFiniteLogits { what: what.to_owned() });
+        }
+        Ok(ColumnLogits { tokens: &self.tokens, values })
+    }
+}
+
+/// Logits of a few tokens.
+pub(crate) struct ColumnLogits<'a> {
+    tokens: &'a [i64],
+    values: Vec<f32>,
+}
+
+impl ColumnLogits<'_> {
+    /// Logit of a token the columns were selected for.
+    pub fn of(&self, token: i64) -> f32 {
+        self.tokens.binary_search(&token).map_or(f32::NEG_INFINITY, |column| self.values[column])
+    }
+}
+
+/// Checks a length against what the model was made for.
+pub(crate) fn check_context(model: &CausalLm, what: &str, tokens: usize) -> Result<(), EvaluatorError> {
+    let limit = usize::try_from(model.config.max_position_embeddings).unwrap_or(0);
+    if tokens > limit {
+        return Err(EvaluatorError::ContextTooLong { what: what.to_owned(), tokens, limit });
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! One pass: candidates by the logits of their identifiers in the answer's first place (FIRST, Reddy et al. 2024).
+
+use std::time::Instant;
+
+use data::prompt::RankingPrompt;
+use model::{AttentionPattern, CausalLm};
+use tch::{Tensor, no_grad};
+
+use super::continuation::{OutputColumns, last_row};
+use super::{Decoded, Decoder, RepairCounts, check_context, check_prompt, prompt_with_opening};
+use crate::EvaluatorError;
+
+/// Reads prompt and opening in one pass without a cache, and the logits of the identifiers' columns only. Equal
+/// logits keep the input order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SingleToken;
+
+impl Decoder for SingleToken {
+    fn name(&self) -> &'static str {
+        "single_token"
+    }
+
+    fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
+        let started = Instant::now();
+        check_prompt(prompt)?;
+        let tokens = single_tokens(prompt)?;
+        let ids = prompt_with_opening(prompt);
+        check_context(model, &prompt.query_id, ids.len() + 1)?;
+        let hidden = no_grad(|| {
+            let input = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device()); // [1, seq]
+            last_row(&model.forward(&input, &AttentionPattern::Causal, None))
+        });
+        let columns = OutputColumns::select(model, tokens.iter().copied());
+        let logits = columns.logits(&hidden, &prompt.query_id)?;
+        let mut order: Vec<u16> = (0..tokens.len() as u16).collect();
+        let score = |candidate: u16| logits.of(tokens[usize::from(candidate)]);
+        order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
+        Ok(Decoded {
+            scores: Some(order.iter().map(|candidate| score(*candidate)).collect()),
+            order,
+            forward_passes: 1,
+            new_tokens: 1,
+            tokens_computed: ids.len() as u64,
+            seconds: started.elapsed().as_secs_f64(),
+            repair: RepairCounts::default(),
+            text: None,
+        })
+    }
+}
+
+/// The one token of each identifier.
+fn single_tokens(prompt: &RankingPrompt) -> Result<Vec<i64>, EvaluatorError> {
+    let token = |(index, identifier): (usize, &Vec<i64>)| match identifier[..] {
+        [token] => Ok(token),
+        _ => Err(EvaluatorError::MultiTokenIdentifier {
+            query_id: prompt.query_id.clone(),
+            candidate: index + 1,
+            tokens: identifier.len(),
+        }),
+    };
+    prompt.identifiers.iter().enumerate().map(token).collect()
+}

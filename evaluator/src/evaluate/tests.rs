@@ -1,0 +1,171 @@
+//! A whole evaluation on a tiny random model.
+
+use std::collections::HashMap;
+
+use data::prompt::Identifiers;
+
+use super::*;
+use crate::decode::DecoderKind;
+use crate::decode::tests::{FakePrompts, sample, tiny, tokenizer};
+use crate::measures::RankingMeasure;
+
+struct Fixture {
+    model: CausalLm,
+    samples: Vec<RankingSample>,
+    judgements: Judgements,
+    decoders: Vec<Box<dyn Decoder>>,
+    config: EvaluateConfig,
+}
+
+fn fixture(num_queries: usize) -> Fixture {
+    let samples: Vec<RankingSample> = (0..num_queries).map(|i| sample(&format!("q{i}"), 8 + i)).collect();
+    let mut judgements = crate::measures::trec_eval::judgements(&data::Qrels::from_samples(&samples));
+    judgements.insert("never retrieved".into(), HashMap::from([("d".to_owned(), 1)]));
+    judgements.remove("q0");
+    let config = EvaluateConfig {
+        decoders: DecoderKind::ALL.to_vec(),
+        window: WindowConfig { size: 6, stride: 3, num_passes: 1 },
+        ..EvaluateConfig::default()
+    };
+    let tokenizer = tokenizer();
+    let decoders = config.decoders.iter().map(|kind| kind.build(&tokenizer, Identifiers::Alphabetic, None)).collect();
+    Fixture { model: tiny(5), samples, judgements, decoders, config }
+}
+
+impl Fixture {
+    fn job<'a>(&'a self, content_key: &'a str, predictions: Option<&'a Path>) -> EvaluationJob<'a> {
+        EvaluationJob {
+            set: "test",
+            model_name: "tiny",
+            model: &self.model,
+            prompts: &FakePrompts(Identifiers::Alphabetic),
+            samples: &self.samples,
+            judgements: &self.judgements,
+            decoders: &self.decoders,
+            config: &self.config,
+            content_key,
+            predictions,
+        }
+    }
+}
+
+fn run(job: &EvaluationJob) -> (SetEvaluation, usize) {
+    let mut decoded = 0;
+    let evaluation = evaluate(job, &mut |_| {
+        decoded += 1;
+        ControlFlow::Continue(())
+    });
+    (evaluation.unwrap(), decoded)
+}
+
+/// What does not depend on the clock.
+fn values(evaluation: &SetEvaluation) -> Vec<String> {
+    let rows = evaluation.rows.iter().chain([&evaluation.first_stage]);
+    let rounded = |values: &[f64]| values.iter().map(|value| format!("{value:.9}")).collect::<Vec<_>>();
+    rows.map(|row| {
+        let measures: Vec<_> = row.per_query.iter().map(|(measure, values)| (measure, rounded(values))).collect();
+        let fidelity: Vec<_> = row.fidelity.iter().map(|(name, value)| (name, rounded(&[value.mean]))).collect();
+        format!("{} {measures:?} {fidelity:?} {:?}", row.decoder, row.repair)
+    })
+    .collect()
+}
+
+#[test]
+fn figures_are_complete_and_a_second_run_decodes_nothing() {
+    let fixture = fixture(5);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("predictions/test.jsonl");
+    let (first, decoded) = run(&fixture.job("key", Some(&path)));
+    assert_eq!((decoded, first.num_queries, first.num_unjudged), (5, 5, 1));
+    assert_eq!(first.missing, ["never retrieved"]);
+    assert_eq!(first.queries, ["never retrieved", "q1", "q2", "q3", "q4"]);
+    let row = first.row("autoregressive").unwrap();
+    assert_eq!(row.fidelity["ranking"].mean, 1.0);
+    assert!(row.cost.unwrap().speedup.is_none(), "it is the baseline");
+    assert!(!row.repair.all_ok(), "a random model writes no rankings");
+    let single = first.row("single_token").unwrap().cost.unwrap();
+    assert_eq!(single.forward_passes, single.windows);
+    assert!(single.speedup.unwrap().median > 1.0);
+    let ndcg = &first.first_stage.per_query[&RankingMeasure::NdcgCut(10)];
+    assert_eq!(ndcg[0], 0.0, "a query without candidates counts 0");
+    assert!(first.first_stage.cost.is_none());
+
+    let (second, decoded) = run(&fixture.job("key", Some(&path)));
+    assert_eq!(decoded, 0);
+    // seconds may differ in the last bit after a trip through JSON
+    assert_eq!(values(&first), values(&second));
+    let text = serde_json::to_string(&first).unwrap();
+    assert_eq!(values(&serde_json::from_str(&text).unwrap()), values(&first));
+
+    let (_, decoded) = run(&fixture.job("another key", Some(&path)));
+    assert_eq!(decoded, 5, "lines of another key are not used");
+}
+
+#[test]
+fn a_stopped_run_goes_on_after_its_last_whole_line() {
+    let fixture = fixture(4);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.jsonl");
+    let stopped = evaluate(&fixture.job("key", Some(&path)), &mut |progress| {
+        if progress.done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(EvaluatorError::Interrupted)));
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 2);
+    text.push_str("{\"content_key\":\"key\",\"query_id\":\"q2\",\"cand");
+    std::fs::write(&path, &text).unwrap();
+    let (evaluation, decoded) = run(&fixture.job("key", Some(&path)));
+    assert_eq!(decoded, 2);
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+    let (anew, _) = run(&fixture.job("key", None));
+    assert_eq!(values(&evaluation), values(&anew));
+}
+
+#[test]
+fn cutting_the_set_leaves_missing_queries_out() {
+    let mut fixture = fixture(4);
+    fixture.config.max_queries = Some(3);
+    let (evaluation, _) = run(&fixture.job("key", None));
+    assert_eq!((evaluation.queries, evaluation.complete), (vec!["q1".to_owned(), "q2".into()], false));
+}
+
+#[test]
+fn first_stage_scores_decide_over_the_order() {
+    let mut fixture = fixture(2);
+    let reciprocal = |fixture: &Fixture| {
+        let (evaluation, _) = run(&fixture.job("key", None));
+        *evaluation.first_stage.per_query[&RankingMeasure::RecipRank].last().unwrap()
+    };
+    assert_eq!(reciprocal(&fixture), 0.5, "the second candidate is relevant");
+    for (index, passage) in fixture.samples[1].passages.iter_mut().enumerate() {
+        passage.first_stage_score = Some(if index == 1 { 9.0 } else { 1.0 });
+    }
+    assert_eq!(reciprocal(&fixture), 1.0);
+}
+
+#[test]
+fn nothing_to_do_and_bad_settings_are_errors() {
+    let mut empty = fixture(0);
+    let stop = &mut |_: &Progress| ControlFlow::Continue(());
+    assert!(evaluate(&empty.job("key", None), stop).unwrap_err().to_string().contains("`test` has no samples"));
+    empty.config.measures.clear();
+    assert!(evaluate(&empty.job("key", None), stop).unwrap_err().to_string().contains("`measures`"));
+}
+
+#[test]
+fn tables_have_a_row_per_decoder_and_one_for_the_first_stage() {
+    let fixture = fixture(3);
+    let (evaluation, _) = run(&fixture.job("key", None));
+    let evaluations = [evaluation];
+    let results = results_table(&evaluations, &fixture.config);
+    assert_eq!(results.rows.len(), 4);
+    assert!(results.render(crate::table::TableFormat::Markdown).contains("| test | first stage |"));
+    assert_eq!(comparison_table(&evaluations, &fixture.config).rows.len(), 3 * 3);
+    assert_eq!(fidelity_table(&evaluations).rows.len(), 2);
+    assert_eq!(cost_table(&evaluations).rows.len(), 3);
+    assert!(
+        results.notes.iter().any(|note| note.contains("of which 1 have no candidates and count 0")),
+        "{:?}",
+        results.notes
+    );
+}

@@ -1,0 +1,273 @@
+//! trec_eval's measures, rule for rule.
+//!
+//! A list is ordered by score as float32 (trec_eval up to 9.0.8, with which the published numbers were made),
+//! descending; equal scores by document id in byte order, descending. The rank column of a run plays no part.
+//! Grades below 1 gain nothing; a document without a judgement counts as not relevant.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::RankingMeasure;
+use crate::EvaluatorError;
+
+/// Grades by query id and document id.
+pub type Judgements = BTreeMap<String, HashMap<String, i32>>;
+/// (document id, score) by query id, in any order.
+pub type RankedLists = BTreeMap<String, Vec<(String, f64)>>;
+
+/// Which queries a mean is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Averaging {
+    /// All judged queries; one that the run lacks counts 0 (trec_eval's `-c`).
+    Complete,
+    /// Queries that are in the run and judged (trec_eval without `-c`): a query that failed vanishes from the mean.
+    InRun,
+}
+
+/// Values of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunEvaluation {
+    /// By measure, then by query id: every query the mean is taken over.
+    pub per_query: BTreeMap<RankingMeasure, BTreeMap<String, f64>>,
+    /// By measure.
+    pub mean: BTreeMap<RankingMeasure, f64>,
+    /// Queries the means are taken over.
+    pub num_queries: usize,
+    /// Judged queries that the run lacks.
+    pub missing: Vec<String>,
+    /// Queries of the run without any judgement; never counted.
+    pub num_unjudged: usize,
+}
+
+/// Scores every query.
+///
+/// # Errors
+/// A document twice in a query's list, a score that is not a number, no query to take a mean over.
+pub fn evaluate_run(
+    judgements: &Judgements,
+    run: &RankedLists,
+    measures: &[RankingMeasure],
+    averaging: Averaging,
+) -> Result<RunEvaluation, EvaluatorError> {
+    let missing: Vec<String> = judgements.keys().filter(|query| !run.contains_key(*query)).cloned().collect();
+    let mut per_query: BTreeMap<_, BTreeMap<String, f64>> = measures.iter().map(|m| (*m, BTreeMap::new())).collect();
+    let mut num_queries = 0;
+    for (query, grades) in judgements {
+        let list = match (run.get(query), averaging) {
+            (Some(list), _) => list.as_slice(),
+            (None, Averaging::Complete) => &[],
+            (None, Averaging::InRun) => continue,
+        };
+        let judged = JudgedList::new(query, list, grades)?;
+        num_queries += 1;
+        for (measure, values) in &mut per_query {
+            values.insert(query.clone(), judged.value(*measure));
+        }
+    }
+    if num_queries == 0 {
+        return Err(EvaluatorError::NothingToScore { judged: judgements.len(), retrieved: run.len() });
+    }
+    let mean = per_query.iter().map(|(m, values)| (*m, values.values().sum::<f64>() / num_queries as f64)).collect();
+    let num_unjudged = run.keys().filter(|query| !judgements.contains_key(*query)).count();
+    Ok(RunEvaluation { per_query, mean, num_queries, missing, num_unjudged })
+}
+
+/// Judgements of a qrels file as a plain map.
+#[must_use]
+pub fn judgements(qrels: &data::Qrels) -> Judgements {
+    let grades = |query: &str| qrels.judged(query).cloned().unwrap_or_default();
+    qrels.queries().map(|query| (query.to_owned(), grades(query))).collect()
+}
+
+/// Lists of a run file as a plain map.
+#[must_use]
+pub fn ranked_lists(run: &data::TrecRun) -> RankedLists {
+    let list = |query: &str| {
+        let entries = run.entries(query).unwrap_or_default();
+        entries.iter().map(|entry| (entry.doc_id.clone(), entry.score)).collect()
+    };
+    run.queries().map(|query| (query.to_owned(), list(query))).collect()
+}
+
+/// Documents in an order already decided, best first: scores n, n-1, ... that no tie rule can touch.
+#[must_use]
+pub fn scored_in_order<'a>(doc_ids: impl ExactSizeIterator<Item = &'a str>) -> Vec<(String, f64)> {
+    let n = doc_ids.len();
+    doc_ids.enumerate().map(|(place, id)| (id.to_owned(), (n - place) as f64)).collect()
+}
+
+/// One query's list as grades.
+struct JudgedList {
+    /// Grade of each retrieved document, best place first; `None` when not judged.
+    retrieved: Vec<Option<i32>>,
+    /// Positive grades of all judged documents, highest first.
+    ideal: Vec<i32>,
+    /// Documents judged 0.
+    num_nonrelevant: usize,
+}
+
+impl JudgedList {
+    fn new(query: &str, list: &[(String, f64)], grades: &HashMap<String, i32>) -> Result<Self, EvaluatorError> {
+        let mut seen = HashSet::with_capacity(list.len());
+        for (document, score) in list {
+            if !seen.insert(document.as_str()) {
+                return Err(EvaluatorError::DuplicateDocument { query: query.into(), document: document.clone() });
+            }
+            if score.is_nan() {
+                return Err(EvaluatorError::ScoreNotANumber { query: query.into(), document: document.clone() });
+            }
+        }
+        let mut order: Vec<(f32, &str)> = list.iter().map(|(id, score)| (*score as f32, id.as_str())).collect();
+        // -0.0 and 0.0 are a tie, so partial_cmp; NaN was refused above
+        order.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(std::cmp::Ordering::Equal).then_with(|| b.1.cmp(a.1)));
+        let mut ideal: Vec<i32> = grades.values().copied().filter(|grade| *grade > 0).collect();
+        ideal.sort_unstable_by_key(|grade| std::cmp::Reverse(*grade));
+        Ok(Self {
+            retrieved: order.iter().map(|(_, id)| grades.get(*id).copied()).collect(),
+            ideal,
+            num_nonrelevant: grades.values().filter(|grade| **grade == 0).count(),
+        })
+    }
+
+    fn value(&self, measure: RankingMeasure) -> f64 {
+        match measure {
+            RankingMeasure::Ndcg => self.ndcg(usize::MAX),
+            RankingMeasure::NdcgCut(k) => self.ndcg(k as usize),
+            RankingMeasure::Map => self.average_precision(usize::MAX),
+            RankingMeasure::MapCut(k) => self.average_precision(k as usize),
+            RankingMeasure::RecipRank => self.first_relevant().map_or(0.0, |place| 1.0 / (place + 1) as f64),
+            RankingMeasure::Recall(k) => share(self.relevant_within(k as usize), self.ideal.len()),
+            RankingMeasure::Precision(k) => share(self.relevant_within(k as usize), k as usize),
+            RankingMeasure::Success(k) => f64::from(self.relevant_within(k as usize) > 0),
+            RankingMeasure::RPrec => share(self.relevant_within(self.ideal.len()), self.ideal.len()),
+            RankingMeasure::Bpref => self.bpref(),
+        }
+    }
+
+    fn is_relevant(grade: Option<i32>) -> bool {
+        grade.is_some_and(|grade| grade > 0)
+    }
+
+    fn relevant_within(&self, k: usize) -> usize {
+        self.retrieved.iter().take(k).filter(|grade| Self::is_relevant(**grade)).count()
+    }
+
+    fn first_relevant(&self) -> Option<usize> {
+        self.retrieved.iter().position(|grade| Self::is_relevant(*grade))
+    }
+
+    fn ndcg(&self, k: usize) -> f64 {
+        let gained = discounted(self.retrieved.iter().take(k).map(|grade| grade.unwrap_or(0).max(0)));
+        let ideal = discounted(self.ideal.iter().take(k).copied());
+        if ideal > 0.0 { gained / ideal } else { 0.0 }
+    }
+
+    fn average_precision(&self, k: usize) -> f64 {
+        let mut relevant = 0usize;
+        let mut sum = 0.0;
+        for (place, grade) in self.retrieved.iter().take(k).enumerate() {
+            if Self::is_relevant(*grade) {
+                relevant += 1;
+                sum += relevant as f64 / (place + 1) as f64;
+            }
+        }
+        if self.ideal.is_empty() { 0.0 } else { sum / self.ideal.len() as f64 }
+    }
+
+    /// Buckley and Voorhees 2004, in trec_eval's form: the bound of both counts is min(R, N).
+    fn bpref(&self) -> f64 {
+        let num_relevant = self.ideal.len();
+        let mut nonrelevant_above = 0usize;
+        let mut sum = 0.0;
+        for grade in &self.retrieved {
+            match grade {
+                Some(0) => nonrelevant_above += 1,
+                Some(grade) if *grade > 0 => {
+                    let wrong = share(nonrelevant_above.min(num_relevant), self.num_nonrelevant.min(num_relevant));
+                    sum += 1.0 - wrong;
+                }
+                _ => {}
+            }
+        }
+        if num_relevant == 0 { 0.0 } else { sum / num_relevant as f64 }
+    }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn discounted(gains: impl Iterator<Item = i32>) -> f64 {
+    // not `sum`: that of nothing is -0
+    gains.enumerate().fold(0.0, |sum, (place, gain)| sum + f64::from(gain) / ((place + 2) as f64).log2())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        measures: Vec<RankingMeasure>,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        qrels: Judgements,
+        run: BTreeMap<String, BTreeMap<String, f64>>,
+        per_query: BTreeMap<String, BTreeMap<RankingMeasure, f64>>,
+    }
+
+    #[test]
+    fn equal_to_pytrec_eval() {
+        let golden: Golden =
+            serde_json::from_str(include_str!("../../../tests/golden/evaluator/trec_eval.json")).unwrap();
+        let mut compared = 0;
+        for case in &golden.cases {
+            let run = case.run.iter().map(|(q, list)| (q.clone(), list.clone().into_iter().collect())).collect();
+            let ours = evaluate_run(&case.qrels, &run, &golden.measures, Averaging::InRun).unwrap();
+            assert_eq!(ours.num_queries, case.per_query.len());
+            for (query, values) in &case.per_query {
+                for (measure, value) in values {
+                    let got = ours.per_query[measure][query];
+                    assert!((got - value).abs() < 1e-6, "{measure} of {query}: {got}, pytrec_eval says {value}");
+                    compared += 1;
+                }
+            }
+            let complete = evaluate_run(&case.qrels, &run, &golden.measures, Averaging::Complete).unwrap();
+            assert_eq!(complete.num_queries, case.qrels.len());
+            for (measure, mean) in &complete.mean {
+                let sum: f64 = case.per_query.values().map(|values| values[measure]).sum();
+                assert!((mean - sum / case.qrels.len() as f64).abs() < 1e-6, "{measure}");
+            }
+        }
+        assert!(compared > 800, "{compared} values compared");
+    }
+
+    fn one_query(list: &[(&str, f64)]) -> RankedLists {
+        BTreeMap::from([("q".into(), list.iter().map(|(id, score)| ((*id).to_owned(), *score)).collect())])
+    }
+
+    #[test]
+    fn scores_that_differ_only_beyond_float32_are_ties() {
+        let judgements = BTreeMap::from([("q".into(), HashMap::from([("b".to_owned(), 1)]))]);
+        let run = one_query(&[("a", 1.0 + 1e-12), ("b", 1.0)]);
+        let mean = evaluate_run(&judgements, &run, &[RankingMeasure::RecipRank], Averaging::Complete).unwrap().mean;
+        assert_eq!(mean[&RankingMeasure::RecipRank], 1.0, "b comes before a: equal scores, descending ids");
+    }
+
+    #[test]
+    fn errors_name_query_and_document() {
+        let judgements = BTreeMap::from([("q".into(), HashMap::from([("a".to_owned(), 1)]))]);
+        let score = |list: &[(&str, f64)]| {
+            evaluate_run(&judgements, &one_query(list), &[RankingMeasure::Map], Averaging::InRun)
+        };
+        assert!(score(&[("a", 1.0), ("a", 2.0)]).unwrap_err().to_string().contains("`a`"));
+        assert!(score(&[("a", f64::NAN)]).unwrap_err().to_string().contains("not a number"));
+        let other = evaluate_run(&Judgements::new(), &one_query(&[]), &[RankingMeasure::Map], Averaging::Complete);
+        assert!(other.unwrap_err().to_string().contains("0 judged"));
+    }
+}

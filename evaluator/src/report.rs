@@ -1,0 +1,130 @@
+//! One self-contained HTML page: no script, no font, no picture from elsewhere.
+
+mod curves;
+mod html_table;
+mod plot;
+mod points;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, context};
+use serde::Serialize;
+
+pub use curves::{Curve, StageCurves};
+pub use points::{LabelledPoint, points_of};
+
+use crate::EvaluatorError;
+use crate::table::Table;
+
+/// All a report shows. Sections without content are left out.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Name of the experiment.
+    pub title: String,
+    /// A sentence or two under the title.
+    pub summary: String,
+    /// Key figures at the top.
+    pub headlines: Vec<Headline>,
+    /// What a reader must know before trusting the figures: overlap of training and evaluation queries, ...
+    pub warnings: Vec<String>,
+    /// Loss curves, a plot per stage.
+    pub stages: Vec<StageCurves>,
+    /// Quality against latency, a plot per set.
+    pub trade_offs: Vec<TradeOff>,
+    /// Tables; the first opens the page.
+    pub tables: Vec<Table>,
+    /// Data sets.
+    pub cards: Vec<DataCard>,
+    /// Resolved experiment file.
+    pub config: String,
+    /// Versions, threads, command line, dates: shown in order.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A figure at the top.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Headline {
+    /// Big: `0.83`.
+    pub figure: String,
+    /// Under it: `nDCG@10 of FIRST`.
+    pub label: String,
+    /// Small: `first stage 0.51`.
+    pub detail: String,
+}
+
+/// One accuracy-latency plot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TradeOff {
+    /// Set.
+    pub set: String,
+    /// Name of the measure on the vertical axis.
+    pub measure: String,
+    /// Systems.
+    pub points: Vec<LabelledPoint>,
+    /// Value of the candidates as they come, drawn as a line.
+    pub first_stage: Option<f64>,
+}
+
+/// What a set holds and what was dropped.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DataCard {
+    /// Set.
+    pub name: String,
+    /// `train`, `evaluate`, ...
+    pub role: String,
+    /// Kind and place of the source.
+    pub source: String,
+    /// Counts and notes, in order.
+    pub facts: Vec<(String, String)>,
+}
+
+impl Report {
+    /// The page.
+    ///
+    /// # Errors
+    /// A plot or the template that cannot be rendered.
+    pub fn render(&self) -> Result<String, EvaluatorError> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
+        environment.set_syntax(syntax);
+        // the name's ending turns on escaping
+        environment.add_template("report.html", include_str!("report/template.html")).map_err(failed)?;
+        let stages = self.stages.iter().map(|stage| Ok((stage.name.clone(), stage.plots()?)));
+        let stages = stages.collect::<Result<Vec<_>, EvaluatorError>>()?;
+        let trade_offs = self.trade_offs.iter().map(|t| Ok((t.set.clone(), t.measure.clone(), points::plot(t)?)));
+        let trade_offs = trade_offs.collect::<Result<Vec<_>, EvaluatorError>>()?;
+        let tables: Vec<_> = self.tables.iter().filter(|table| !table.rows.is_empty()).map(html_table::view).collect();
+        let template = environment.get_template("report.html").map_err(failed)?;
+        let page = template.render(context! {
+            title => Serde(&self.title),
+            summary => Serde(&self.summary),
+            headlines => Serde(&self.headlines),
+            warnings => Serde(&self.warnings),
+            stages => Serde(&stages),
+            trade_offs => Serde(&trade_offs),
+            tables => Serde(&tables),
+            cards => Serde(&self.cards),
+            config => Serde(&self.config),
+            environment => Serde(&self.environment),
+            style => include_str!("report/style.css"),
+        });
+        page.map_err(failed)
+    }
+
+    /// Writes the page, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Self::render`]; the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), EvaluatorError> {
+        Ok(data::files::write_whole(path, self.render()?.as_bytes())?)
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "used as a function of the error in map_err")]
+fn failed(error: minijinja::Error) -> EvaluatorError {
+    EvaluatorError::Report { problem: format!("{error:#}") }
+}

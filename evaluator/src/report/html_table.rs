@@ -1,0 +1,72 @@
+//! A table as the template wants it.
+
+use serde::Serialize;
+
+use crate::table::{Cell, ColumnKind, Table};
+
+/// A table in words.
+#[derive(Debug, Serialize)]
+pub(super) struct TableView {
+    name: String,
+    title: String,
+    caption: String,
+    headings: Vec<Heading>,
+    rows: Vec<RowView>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Heading {
+    text: String,
+    number: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct RowView {
+    /// True where the first column changes: a line is drawn above.
+    starts_group: bool,
+    cells: Vec<CellView>,
+}
+
+#[derive(Debug, Serialize)]
+struct CellView {
+    main: String,
+    detail: String,
+    number: bool,
+    best: bool,
+    muted: bool,
+}
+
+/// Words of a table.
+pub(super) fn view(table: &Table) -> TableView {
+    let best = table.best_rows();
+    let is_number = |column: usize| table.columns[column].kind == ColumnKind::Number;
+    let cell = |row: usize, column: usize| {
+        let text = table.cell_text(row, column);
+        let content = &table.rows[row][column];
+        CellView {
+            main: if matches!(content, Cell::Empty) { "–".into() } else { text.main },
+            detail: text.detail,
+            number: is_number(column),
+            best: best[column] == Some(row),
+            muted: matches!(content, Cell::Empty | Cell::NotRun { .. }),
+        }
+    };
+    let row = |row: usize| RowView {
+        starts_group: row > 0 && table.rows[row].first() != table.rows[row - 1].first(),
+        cells: (0..table.columns.len()).map(|column| cell(row, column)).collect(),
+    };
+    TableView {
+        name: table.name.clone(),
+        title: table.title.clone(),
+        caption: table.caption.clone(),
+        headings: table
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(column, settings)| Heading { text: settings.heading(), number: is_number(column) })
+            .collect(),
+        rows: (0..table.rows.len()).map(row).collect(),
+        notes: table.notes.clone(),
+    }
+}

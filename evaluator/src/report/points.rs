@@ -1,0 +1,221 @@
+//! Quality against latency: a labelled point per system, the Pareto front through those that no other beats on both.
+
+use plotters::element::DashedPathElement;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use serde::Serialize;
+
+use super::TradeOff;
+use super::plot::{Axis, GRID, INK, MUTED, SERIES, failed, finish, text};
+use crate::EvaluatorError;
+use crate::evaluate::SetEvaluation;
+use crate::measures::RankingMeasure;
+use crate::stats::Interval;
+
+const SIZE: (u32, u32) = (860, 400);
+/// Half the height of a label and the width of a letter in it, in pixels.
+const LABEL: (i32, i32) = (8, 7);
+
+/// A system.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelledPoint {
+    /// Model and decoder.
+    pub label: String,
+    /// Points of one group share a colour.
+    pub group: String,
+    /// Median seconds a query.
+    pub seconds: f64,
+    /// Mean of the measure.
+    pub value: f64,
+    /// Its bootstrap interval.
+    pub interval: Option<Interval>,
+}
+
+/// Points of all models and decoders on one set; one plot per set and measure.
+#[must_use]
+pub fn points_of(evaluations: &[SetEvaluation], set: &str, measure: RankingMeasure) -> TradeOff {
+    let of_set: Vec<&SetEvaluation> = evaluations.iter().filter(|evaluation| evaluation.set == set).collect();
+    let several = of_set.len() > 1;
+    let mut points = Vec::new();
+    for evaluation in &of_set {
+        for row in &evaluation.rows {
+            let (Some(cost), Some(value)) = (&row.cost, row.values.get(&measure)) else { continue };
+            points.push(LabelledPoint {
+                label: if several { format!("{} · {}", evaluation.model, row.decoder) } else { row.decoder.clone() },
+                group: evaluation.model.clone(),
+                seconds: cost.latency.median,
+                value: value.mean,
+                interval: Some(value.interval),
+            });
+        }
+    }
+    let first_stage = of_set.first().and_then(|evaluation| evaluation.first_stage.values.get(&measure)).map(|v| v.mean);
+    TradeOff { set: set.to_owned(), measure: measure.label(), points, first_stage }
+}
+
+/// Points that no other is both faster and better than, fastest first.
+fn pareto_front(points: &[LabelledPoint]) -> Vec<&LabelledPoint> {
+    let mut sorted: Vec<&LabelledPoint> = points.iter().collect();
+    sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds).then(b.value.total_cmp(&a.value)));
+    let mut front: Vec<&LabelledPoint> = Vec::new();
+    for point in sorted {
+        if front.last().is_none_or(|best| point.value > best.value) {
+            front.push(point);
+        }
+    }
+    front
+}
+
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
+
+/// Draws the plot.
+pub(super) fn plot(trade_off: &TradeOff) -> Result<String, EvaluatorError> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let points = &trade_off.points;
+        let ends = points.iter().flat_map(|p| p.interval.map_or([p.value; 2], |i| [i.low, i.high]));
+        let y = Axis::linear(ends.chain(trade_off.first_stage), 6);
+        let x = Axis::log(points.iter().map(|point| point.seconds));
+        let (x_words, y_words) = (x.clone(), y.clone());
+        let mut chart = ChartBuilder::on(&area)
+            .margin_right(20)
+            .margin_top(10)
+            .x_label_area_size(42)
+            .y_label_area_size(58)
+            .build_cartesian_2d(x, y)
+            .map_err(failed)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(GRID)
+            .label_style(text(13, &MUTED))
+            .axis_desc_style(text(13, &MUTED))
+            .x_desc("median seconds per query (logarithmic)")
+            .y_desc(&trade_off.measure)
+            .x_label_formatter(&|value| x_words.label(*value))
+            .y_label_formatter(&|value| y_words.label(*value))
+            .draw()
+            .map_err(failed)?;
+        draw_lines(&mut chart, trade_off, x_words.low, x_words.high)?;
+        draw_points(&mut chart, points)?;
+        area.present().map_err(failed)?;
+    }
+    Ok(finish(&svg, &format!("{} against latency on {}", trade_off.measure, trade_off.set)))
+}
+
+/// First stage and Pareto front.
+fn draw_lines(chart: &mut Chart, trade_off: &TradeOff, left: f64, right: f64) -> Result<(), EvaluatorError> {
+    if let Some(value) = trade_off.first_stage {
+        let line = DashedPathElement::new([(left, value), (right, value)], 6, 5, MUTED.stroke_width(1));
+        chart.draw_series([line]).map_err(failed)?;
+        let style = text(12, &MUTED).pos(Pos::new(HPos::Left, VPos::Bottom));
+        let label = EmptyElement::at((left, value)) + Text::new("first stage", (6, -4), style);
+        chart.draw_series([label]).map_err(failed)?;
+    }
+    let front = pareto_front(&trade_off.points);
+    let mut steps: Vec<(f64, f64)> = Vec::new();
+    for point in &front {
+        if let Some(last) = steps.last().copied() {
+            steps.push((point.seconds, last.1));
+        }
+        steps.push((point.seconds, point.value));
+    }
+    if let Some(last) = steps.last().copied() {
+        steps.push((right, last.1));
+    }
+    chart.draw_series(LineSeries::new(steps, INK.mix(0.35).stroke_width(2))).map_err(failed)?;
+    Ok(())
+}
+
+fn draw_points(chart: &mut Chart, points: &[LabelledPoint]) -> Result<(), EvaluatorError> {
+    let mut groups: Vec<&str> = Vec::new();
+    let mut taken: Vec<(i32, i32, i32, i32)> =
+        points.iter().map(|p| around(chart.backend_coord(&(p.seconds, p.value)))).collect();
+    for point in points {
+        let group = groups.iter().position(|group| *group == point.group).unwrap_or_else(|| {
+            groups.push(&point.group);
+            groups.len() - 1
+        });
+        let colour = SERIES[group % SERIES.len()];
+        if let Some(interval) = point.interval {
+            let ends = [(point.seconds, interval.low), (point.seconds, interval.high)];
+            chart.draw_series([PathElement::new(ends, colour.mix(0.55).stroke_width(2))]).map_err(failed)?;
+        }
+        chart.draw_series([Circle::new((point.seconds, point.value), 6, colour.filled())]).map_err(failed)?;
+        let at = chart.backend_coord(&(point.seconds, point.value));
+        let (offset, side) = free_place(at, &point.label, &taken);
+        taken.push(label_box(at, offset, side, &point.label));
+        let style = text(13, &INK).pos(Pos::new(side, VPos::Center));
+        let label = EmptyElement::at((point.seconds, point.value)) + Text::new(point.label.clone(), offset, style);
+        chart.draw_series([label]).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn around(at: (i32, i32)) -> (i32, i32, i32, i32) {
+    (at.0 - 7, at.1 - 7, at.0 + 7, at.1 + 7)
+}
+
+/// (left, top, right, bottom) of a label.
+fn label_box(at: (i32, i32), offset: (i32, i32), side: HPos, label: &str) -> (i32, i32, i32, i32) {
+    let width = LABEL.1 * label.chars().count() as i32;
+    let left = at.0 + offset.0 - if matches!(side, HPos::Right) { width } else { 0 };
+    (left, at.1 + offset.1 - LABEL.0, left + width, at.1 + offset.1 + LABEL.0)
+}
+
+/// First place around a point where its label covers nothing and stays in the picture.
+fn free_place(at: (i32, i32), label: &str, taken: &[(i32, i32, i32, i32)]) -> ((i32, i32), HPos) {
+    let rises = [0, -16, 16, -30, 30, -46, 46];
+    let places = rises.iter().flat_map(|rise| [((12, *rise), HPos::Left), ((-12, *rise), HPos::Right)]);
+    let free = |(offset, side): &((i32, i32), HPos)| {
+        let own = label_box(at, *offset, *side, label);
+        let inside = own.0 > 60 && own.2 < SIZE.0 as i32 - 6 && own.1 > 4 && own.3 < SIZE.1 as i32 - 46;
+        let clear =
+            |other: &(i32, i32, i32, i32)| own.2 < other.0 || other.2 < own.0 || own.3 < other.1 || other.3 < own.1;
+        inside && taken.iter().all(clear)
+    };
+    places.into_iter().find(free).unwrap_or(((12, 0), if at.0 > SIZE.0 as i32 / 2 { HPos::Right } else { HPos::Left }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(label: &str, seconds: f64, value: f64) -> LabelledPoint {
+        LabelledPoint { label: label.into(), group: "m".into(), seconds, value, interval: None }
+    }
+
+    #[test]
+    fn the_front_holds_what_nothing_beats() {
+        let points = [
+            point("slow best", 5.0, 0.7),
+            point("beaten", 2.0, 0.4),
+            point("fast", 0.5, 0.5),
+            point("middle", 1.0, 0.6),
+        ];
+        let front: Vec<_> = pareto_front(&points).iter().map(|p| p.label.as_str()).collect();
+        assert_eq!(front, ["fast", "middle", "slow best"]);
+    }
+
+    #[test]
+    fn labels_of_close_points_do_not_meet() {
+        let mut taken = vec![around((300, 200)), around((306, 203))];
+        let first = free_place((300, 200), "autoregressive", &taken);
+        taken.push(label_box((300, 200), first.0, first.1, "autoregressive"));
+        let second = free_place((306, 203), "single_token", &taken);
+        let second = label_box((306, 203), second.0, second.1, "single_token");
+        let first = taken[2];
+        assert!(first.2 < second.0 || second.2 < first.0 || first.3 < second.1 || second.3 < first.1);
+    }
+
+    #[test]
+    fn a_plot_names_every_point_and_is_self_contained() {
+        let points = vec![point("a <b>", 0.1, 0.5), point("c", 2.0, 0.6)];
+        let trade_off = TradeOff { set: "dl21".into(), measure: "nDCG@10".into(), points, first_stage: Some(0.4458) };
+        let svg = plot(&trade_off).unwrap();
+        assert!(svg.contains("a &lt;b&gt;") && svg.contains("first stage") && svg.contains("var(--series-1)"), "{svg}");
+        assert!(!svg.contains("http://") || svg.matches("http://").count() == svg.matches("http://www.w3.org").count());
+    }
+}

@@ -1,0 +1,185 @@
+//! A report of made-up figures. With MONOPASS_SAMPLE_REPORT=FILE the page is also written there, to be looked at.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::decode::{DecoderKind, RepairCounts};
+use crate::evaluate::{
+    Cost, EvaluateConfig, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, comparison_table, cost_table,
+    fidelity_table, results_table,
+};
+use crate::latency::{Latency, Speedup};
+use crate::measures::RankingMeasure;
+use data::random::Stream;
+
+const NUM_QUERIES: usize = 40;
+
+fn config() -> EvaluateConfig {
+    EvaluateConfig { decoders: DecoderKind::ALL.to_vec(), ..EvaluateConfig::default() }
+}
+
+fn row(decoder: &str, quality: f64, seconds: f64, stream: &mut Stream) -> RowEvaluation {
+    let config = config();
+    let values: Vec<f64> = (0..NUM_QUERIES).map(|_| (quality + 0.2 * stream.normal()).clamp(0.0, 1.0)).collect();
+    let measures = config.measures.iter().enumerate();
+    let per_query: BTreeMap<_, Vec<f64>> =
+        measures.map(|(i, m)| (*m, values.iter().map(|v| (v - 0.05 * i as f64).max(0.0)).collect())).collect();
+    let measured = |values: &Vec<f64>| MeasuredValue::of(values, &config.bootstrap).unwrap();
+    let took: Vec<f64> = values.iter().map(|value| seconds * (0.9 + 0.2 * value)).collect();
+    let baseline: Vec<f64> = values.iter().map(|value| 4.1 + 0.2 * value).collect();
+    let is_baseline = decoder == "autoregressive";
+    let closeness: Vec<f64> = values.iter().map(|v| if is_baseline { 1.0 } else { 0.7 + 0.3 * v }).collect();
+    let cost = Cost {
+        latency: Latency::of(&took),
+        speedup: (!is_baseline).then(|| Speedup::paired(&took, &baseline, &config.bootstrap).unwrap()),
+        windows: 1.0,
+        forward_passes: (seconds * 20.0).round().max(1.0),
+        new_tokens: 79.0,
+        tokens_computed: 1579.0,
+        prompt_seconds: 0.01,
+    };
+    let repair = RepairCounts { ok: 35, wrong_format: 2, repetition: 3, out_of_range: 0, missing: 4 };
+    RowEvaluation {
+        decoder: decoder.into(),
+        values: per_query.iter().map(|(m, values)| (*m, measured(values))).collect(),
+        per_query,
+        fidelity: BTreeMap::from([
+            ("ranking".into(), measured(&closeness)),
+            ("kendall_tau".into(), measured(&closeness)),
+        ]),
+        cost: (decoder != FIRST_STAGE).then_some(cost),
+        repair: if is_baseline { repair } else { RepairCounts::default() },
+    }
+}
+
+fn evaluation(set: &str, model: &str, quality: f64) -> SetEvaluation {
+    let mut stream = Stream::new(model, &[set.len() as u64]);
+    let mut first_stage = row(FIRST_STAGE, 0.46, 1.0, &mut Stream::new(set, &[]));
+    first_stage.fidelity.clear();
+    SetEvaluation {
+        set: set.into(),
+        model: model.into(),
+        num_queries: NUM_QUERIES,
+        queries: (0..NUM_QUERIES).map(|i| format!("q{i}")).collect(),
+        missing: vec!["q0".into()],
+        num_unjudged: 3,
+        complete: true,
+        measures: config().measures,
+        baseline_decoder: Some("autoregressive".into()),
+        reference_decoder: Some("autoregressive".into()),
+        first_stage,
+        rows: vec![
+            row("autoregressive", quality + 0.01, 4.2, &mut stream),
+            row("autoregressive_forced", quality + 0.01, 1.6, &mut stream),
+            row("single_token", quality, 0.62, &mut stream),
+        ],
+    }
+}
+
+fn stage(name: &str, parts: &[(&str, f64)]) -> StageCurves {
+    let mut stream = Stream::new(name, &[]);
+    let curve = |(part, start): &(&str, f64)| Curve {
+        name: (*part).to_owned(),
+        points: (1..=300)
+            .map(|s| {
+                (f64::from(s), start * (0.25 + 0.75 * (-f64::from(s) / 80.0).exp()) * (1.0 + 0.12 * stream.normal()))
+            })
+            .collect(),
+    };
+    let mut curves: Vec<Curve> = parts.iter().map(curve).collect();
+    let evaluated = (0..6).map(|i| (f64::from(i) * 60.0, 0.5 + 0.05 * f64::from(i))).collect();
+    curves.push(Curve { name: "eval ndcg_cut_10".into(), points: evaluated });
+    StageCurves { name: name.into(), curves }
+}
+
+fn report() -> Report {
+    let evaluations = [
+        evaluation("SQuAD dev", "untrained", 0.4),
+        evaluation("SQuAD dev", "first", 0.78),
+        evaluation("TREC DL21", "untrained", 0.39),
+        evaluation("TREC DL21", "first", 0.52),
+    ];
+    let config = config();
+    let measure = RankingMeasure::NdcgCut(10);
+    let headline = |figure: &str, label: &str, detail: &str| Headline {
+        figure: figure.into(),
+        label: label.into(),
+        detail: detail.into(),
+    };
+    Report {
+        title: "first <on> SmolLM2-135M".into(),
+        summary: "Generated lists, then SQuAD passages; evaluated on SQuAD dev and TREC DL21.".into(),
+        headlines: vec![
+            headline("0.78", "nDCG@10, SQuAD dev", "first stage 0.46, untrained 0.40"),
+            headline("6.8×", "faster than plain decoding", "single_token against autoregressive"),
+            headline("0.93", "fidelity to the full answer", "pairs in the same order"),
+        ],
+        warnings: vec!["4 of 500 evaluation queries of `SQuAD dev` are also training queries".into()],
+        stages: vec![
+            stage("1 · generated lists", &[("loss", 3.1), ("lm", 2.4), ("ranking", 0.07)]),
+            stage("2 · squad", &[("loss", 1.4), ("lm", 1.1), ("ranking", 0.03)]),
+        ],
+        trade_offs: vec![points_of(&evaluations, "SQuAD dev", measure), points_of(&evaluations, "TREC DL21", measure)],
+        tables: vec![
+            results_table(&evaluations, &config),
+            comparison_table(&evaluations, &config),
+            fidelity_table(&evaluations),
+            cost_table(&evaluations),
+        ],
+        cards: vec![DataCard {
+            name: "squad_train".into(),
+            role: "training, stage 2".into(),
+            source: "squad `train-v1.1.json`, BM25 candidates".into(),
+            facts: vec![
+                ("samples".into(), "4,000".into()),
+                ("candidates".into(), "6 a query".into()),
+                ("dropped".into(), "12 (prompt too long)".into()),
+            ],
+        }],
+        config: "name: first\nseed: 42\nevaluate:\n  decoders: [autoregressive, single_token]\n".into(),
+        environment: vec![
+            ("command".into(), "monopass run configs/rank/smollm2-first.yaml".into()),
+            ("monopass".into(), "0.1.0".into()),
+            ("libtorch".into(), "2.11.0, 2 threads".into()),
+        ],
+    }
+}
+
+#[test]
+fn a_report_holds_everything_and_nothing_from_elsewhere() {
+    let page = report().render().unwrap();
+    if let Some(path) = std::env::var_os("MONOPASS_SAMPLE_REPORT") {
+        report().write(Path::new(&path)).unwrap();
+    }
+    for wanted in [
+        "first &lt;on&gt; SmolLM2-135M",
+        "also training queries",
+        "Pareto front",
+        "single_token",
+        "squad_train",
+        "seed: 42",
+    ] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    assert_eq!(page.matches("<svg").count(), 2 + 2 * 4);
+    for foreign in ["<script", "<link", "src=", "@import", "url("] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    let addresses = page.matches("http").count();
+    assert_eq!(addresses, page.matches("http://www.w3.org/2000/svg").count(), "only the name space of SVG");
+}
+
+#[test]
+fn an_empty_report_is_a_page_too() {
+    let page = Report { title: "nothing yet".into(), ..Report::default() }.render().unwrap();
+    assert!(page.contains("nothing yet") && !page.contains("<section"), "{page}");
+}
+
+#[test]
+fn flat_and_short_curves_are_drawn() {
+    let points = vec![(1.0, 2.0), (2.0, 2.0)];
+    let stage = StageCurves { name: "s".into(), curves: vec![Curve { name: "loss".into(), points }] };
+    assert_eq!(stage.plots().unwrap().len(), 1);
+    let trade_off = TradeOff { set: "s".into(), measure: "m".into(), points: Vec::new(), first_stage: None };
+    assert!(points::plot(&trade_off).unwrap().starts_with("<svg"));
+}
