@@ -75,7 +75,10 @@ fn in_words(path: &KeyPath, message: &str) -> Problem {
         let (got, known) = names.split_first().map_or(("", &[][..]), |(got, known)| (*got, known));
         let hint = suggestion(got, known);
         let wanted = list(known);
-        return at(path.clone(), format!("got `{got}`, wanted {wanted}"), Some(hint));
+        // Of a one-key map, the map is what is wrong.
+        let of_map = path.0.last() == Some(&Segment::Key(got.to_owned()));
+        let path = path.parent().filter(|_| of_map).unwrap_or_else(|| path.clone());
+        return at(path, format!("got `{got}`, wanted {wanted}"), Some(hint));
     }
     if let Some(rest) = message.strip_prefix("missing field ") {
         let name = quoted(rest).first().copied().unwrap_or_default().to_owned();

@@ -108,8 +108,11 @@ impl ConfigSource {
 
 fn parse(file: &Path, text: &str) -> Result<Value, ConfigError> {
     let value: Value = serde_yaml::from_str(text).map_err(|error| {
-        let line = error.location().map_or(Origin::Absent, |at| Origin::Line(at.line()));
+        let mut line = error.location().map_or(Origin::Absent, |at| Origin::Line(at.line()));
         let message = error.to_string();
+        if let Some(second) = second_of_duplicates(text, &message) {
+            line = Origin::Line(second);
+        }
         let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
         let mut problem = Problem::new("", message.clone());
         if message.contains("duplicate entry") {
@@ -127,4 +130,21 @@ fn parse(file: &Path, text: &str) -> Result<Value, ConfigError> {
             "got a single value, wanted a map of keys (`name:`, `model:`, `data:`, ...)",
         )),
     }
+}
+
+/// Line of a key's second occurrence in one map; the parser only tells where the map begins.
+fn second_of_duplicates(text: &str, message: &str) -> Option<usize> {
+    let key = message.split_once("duplicate entry with key \"")?.1.split('"').next()?;
+    let indent_of = |line: &str| line.len() - line.trim_start().len();
+    let is_key = |line: &str| {
+        let rest = line.trim_start().trim_start_matches("- ").strip_prefix(key);
+        rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
+    };
+    let found: Vec<(usize, usize)> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| is_key(line))
+        .map(|(number, line)| (number + 1, indent_of(line)))
+        .collect();
+    found.windows(2).find(|pair| pair[0].1 == pair[1].1).map(|pair| pair[1].0)
 }
