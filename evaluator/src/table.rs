@@ -259,7 +259,14 @@ impl Table {
                 let interval =
                     value.interval.map(|i| format!("[{:.decimals$}, {:.decimals$}]", zero(i.low), zero(i.high)));
                 let detail: Vec<String> = interval.into_iter().chain(paper(&value.paper)).collect();
-                CellText { main: format!("{:.decimals$}{}", zero(value.value), value.mark), detail: detail.join("; ") }
+                let smallest = 10f64.powi(-i32::from(self.columns[column].decimals));
+                // a p-value is never 0
+                let number = if self.columns[column].key == "p_value" && value.value < smallest {
+                    format!("<{smallest:.decimals$}")
+                } else {
+                    format!("{:.decimals$}", zero(value.value))
+                };
+                CellText { main: number + &value.mark, detail: detail.join("; ") }
             }
         }
     }

@@ -167,7 +167,8 @@ fn label_box(at: (i32, i32), offset: (i32, i32), side: HPos, label: &str) -> (i3
 
 /// First place around a point where its label covers nothing and stays in the picture.
 fn free_place(at: (i32, i32), label: &str, taken: &[(i32, i32, i32, i32)]) -> ((i32, i32), HPos) {
-    let rises = [0, -16, 16, -30, 30, -46, 46];
+    // above or below first: the front runs level through its points
+    let rises = [-14, 14, -28, 28, 0, -44, 44];
     let places = rises.iter().flat_map(|rise| [((12, *rise), HPos::Left), ((-12, *rise), HPos::Right)]);
     let free = |(offset, side): &((i32, i32), HPos)| {
         let own = label_box(at, *offset, *side, label);
