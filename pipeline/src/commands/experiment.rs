@@ -93,10 +93,12 @@ fn finish(experiment: &Experiment<'_>, tables: &[evaluator::table::Table], as_js
         let report: Option<PathBuf> = Some(folder.report()).filter(|path| path.exists());
         return print_json(&json!({"run": folder.root(), "report": report, "tables": tables}));
     }
-    for table in tables {
-        println!("{}", table.render_terminal(None));
+    if let Some((first, others)) = tables.split_first() {
+        println!("{}", first.render_terminal(None));
+        let names: Vec<&str> = others.iter().map(|table| table.name.as_str()).collect();
+        tracing::info!("tables: {} (also: {})", folder.tables().display(), names.join(", "));
     }
-    tracing::info!("{}", folder.root().display());
+    tracing::info!("run: {}", folder.root().display());
     Ok(())
 }
 
