@@ -143,11 +143,11 @@ fn decode_query(job: &EvaluationJob, sample: &RankingSample, index: usize) -> Re
             runs[which].push(rerank(job.model, decoder, job.prompts, sample, window)?);
         }
     }
-    let line = |(decoder, runs): (&Box<dyn Decoder>, Vec<Reranked>)| {
+    let line = |(decoder, runs): (&dyn Decoder, Vec<Reranked>)| {
         let all_seconds: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
         let mut ranking = runs.into_iter().next()?;
         ranking.seconds = stats::percentile(&all_seconds, 50.0);
         Some(DecoderLine { decoder: decoder.name().to_owned(), ranking, all_seconds })
     };
-    Ok(job.decoders.iter().zip(runs).filter_map(line).collect())
+    Ok(job.decoders.iter().map(Box::as_ref).zip(runs).filter_map(line).collect())
 }
