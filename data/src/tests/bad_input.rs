@@ -18,7 +18,8 @@ fn with_lines(lines: &[&str], check: impl FnOnce(RankingSetConfig)) {
     check(jsonl(path));
 }
 
-const GOOD: &str = r#"{"query_id": "a", "query": "q", "passages": [{"doc_id": "1", "text": "t"}, {"doc_id": "2", "text": "u"}]}"#;
+const GOOD: &str =
+    r#"{"query_id": "a", "query": "q", "passages": [{"doc_id": "1", "text": "t"}, {"doc_id": "2", "text": "u"}]}"#;
 
 #[test]
 fn a_malformed_line_is_counted_shown_and_fatal_when_strict() {
@@ -35,9 +36,13 @@ fn a_malformed_line_is_counted_shown_and_fatal_when_strict() {
         let (samples, report) = load(&config).unwrap();
         assert_eq!((samples.len(), report.read, report.kept), (1, 7, 1));
         let shown = report.to_string();
-        for wanted in
-            ["set.jsonl:2: not JSON", ":3: missing field `passages`", ":4: query `c`: target", ":5: query `d`: candidate `1` occurs a second time", ":6: query `e` has no text"]
-        {
+        for wanted in [
+            "set.jsonl:2: not JSON",
+            ":3: missing field `passages`",
+            ":4: query `c`: target",
+            ":5: query `d`: candidate `1` occurs a second time",
+            ":6: query `e` has no text",
+        ] {
             assert!(shown.contains(wanted), "{wanted} in {shown}");
         }
         config.strict = true;

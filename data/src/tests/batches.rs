@@ -63,9 +63,8 @@ fn resuming_gives_the_steps_an_unbroken_run_would_have_given() {
 
 #[test]
 fn two_ranks_join_to_the_batch_of_one_process() {
-    let ids = |step: &StepBatch| -> Vec<String> {
-        step.micro_batches.iter().flat_map(|m| m.query_ids.clone()).collect()
-    };
+    let ids =
+        |step: &StepBatch| -> Vec<String> { step.micro_batches.iter().flat_map(|m| m.query_ids.clone()).collect() };
     let one = steps(config(), LoaderOptions::default(), 0);
     let ranks: Vec<Vec<StepBatch>> = (0..2)
         .map(|rank| steps(LoaderConfig { rank, world_size: 2, ..config() }, LoaderOptions::default(), 0))

@@ -51,7 +51,8 @@ fn retrieve_results_in_both_layouts() {
         {"content": "first", "qid": 7, "docid": "d1", "rank": 1, "score": 2.5}]}]"#;
     let new = concat!(
         r#"{"query": {"text": "q one", "qid": "7"}, "candidates": [{"doc": {"contents": "first"}, "docid": "d1", "score": 2.5},"#,
-        r#" {"doc": {"segment": "second"}, "docid": "d2", "score": 1.5}]}"#, "\n"
+        r#" {"doc": {"segment": "second"}, "docid": "d2", "score": 1.5}]}"#,
+        "\n"
     );
     let qrels = write(folder.path(), "qrels.txt", "7 0 d2 3\n7 0 nowhere 1\n8 0 d1 1\n");
     let mut loaded = Vec::new();
@@ -72,7 +73,8 @@ fn retrieve_results_in_both_layouts() {
 #[test]
 fn trec_run_with_corpus_queries_and_a_teacher() {
     let folder = tempfile::tempdir().unwrap();
-    let run = write(folder.path(), "run.txt", "1 Q0 a 1 9 t\n1 Q0 b 2 8 t\n1 Q0 gone 3 7 t\n1 Q0 c 4 6 t\n5 Q0 a 1 1 t\n");
+    let run =
+        write(folder.path(), "run.txt", "1 Q0 a 1 9 t\n1 Q0 b 2 8 t\n1 Q0 gone 3 7 t\n1 Q0 c 4 6 t\n5 Q0 a 1 1 t\n");
     let corpus = write(folder.path(), "corpus.tsv", "a\ttext a\nb\ttext b\nc\ttext c\nbroken line\n");
     let queries = write(folder.path(), "queries.jsonl", "{\"_id\": \"1\", \"text\": \"query one\"}\n");
     let teacher = write(folder.path(), "teacher.txt", "1 Q0 c 1 3 t\n1 Q0 a 2 2 t\n1 Q0 z 3 1 t\n");
@@ -101,10 +103,13 @@ fn beir_folder_with_bm25_and_common_options() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(corpus.as_bytes()).unwrap();
     std::fs::write(folder.path().join("corpus.jsonl.gz"), encoder.finish().unwrap()).unwrap();
-    write(folder.path(), "queries.jsonl", "{\"_id\": \"1\", \"text\": \"flea 7\"}\n{\"_id\": \"2\", \"text\": \"flea\"}\n{\"_id\": \"3\", \"text\": \"unjudged\"}\n");
+    write(
+        folder.path(),
+        "queries.jsonl",
+        "{\"_id\": \"1\", \"text\": \"flea 7\"}\n{\"_id\": \"2\", \"text\": \"flea\"}\n{\"_id\": \"3\", \"text\": \"unjudged\"}\n",
+    );
     write(folder.path(), "qrels/test.tsv", "query-id\tcorpus-id\tscore\n1\td07\t2\n1\td03\t1\n2\td99\t1\n");
-    let source =
-        BeirConfig { path: folder.path().to_owned(), split: "test".into(), run: None, num_candidates: 10 };
+    let source = BeirConfig { path: folder.path().to_owned(), split: "test".into(), run: None, num_candidates: 10 };
     let mut config = set(SourceConfig::Beir(source));
     config.top_k = Some(5);
     let (samples, report) = load(&config).unwrap();

@@ -1,7 +1,7 @@
 //! Tests across modules: golden prompts, published formats, real data where it is at hand.
 
-mod batches;
 mod bad_input;
+mod batches;
 mod formats;
 mod prepared;
 mod prompts;

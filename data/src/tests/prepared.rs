@@ -80,7 +80,10 @@ fn damage_is_named() {
     for (kind, bytes) in damage {
         std::fs::write(&samples, bytes).unwrap();
         let message = PreparedSet::open(&path).unwrap_err().to_string();
-        assert!(message.contains("is not what its card describes") && message.contains("prepare it again"), "{kind}: {message}");
+        assert!(
+            message.contains("is not what its card describes") && message.contains("prepare it again"),
+            "{kind}: {message}"
+        );
     }
     std::fs::write(path.join(CARD_FILE), "{}").unwrap();
     assert!(PreparedSet::open(&path).unwrap_err().to_string().contains("`card.json` is malformed"));

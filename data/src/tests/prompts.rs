@@ -143,26 +143,37 @@ fn the_hash_follows_everything_that_shapes_a_prompt() {
 }
 
 #[test]
-fn a_tokenizer_that_merges_letters_with_brackets_is_refused() {
-    // Vocabulary of single characters with one merge, `[` + `A`.
+fn tokenizers_that_merge_across_an_edge_are_refused() {
+    let merged = character_tokenizer("[", "A");
+    let message =
+        PromptBuilder::new(Arc::clone(&merged), PromptConfig::of(PromptStyle::First)).unwrap_err().to_string();
+    assert!(
+        message.contains("does not keep identifier `A` apart") && message.contains("one token covers `[A`"),
+        "{message}"
+    );
+    PromptBuilder::new(Arc::clone(&merged), PromptConfig::default()).unwrap();
+    let chat = PromptConfig { template: PromptTemplate::Chat, ..PromptConfig::default() };
+    assert!(PromptBuilder::new(merged, chat).unwrap_err().to_string().contains("no chat template"));
+    // The prompt's last character joined to the answer's first: `ASSISTANT:` and the blank behind it.
+    let error = PromptBuilder::new(character_tokenizer(":", "\u{120}"), PromptConfig::default()).unwrap_err();
+    assert!(matches!(error, DataError::PrefixMismatch { .. }), "{error}");
+}
+
+/// A tokenizer of single characters with one merge.
+fn character_tokenizer(left: &str, right: &str) -> Arc<Tokenizer> {
     let folder = tempfile::tempdir().unwrap();
     let mut vocab = serde_json::Map::new();
     for character in ('\u{21}'..='\u{7e}').chain(['\u{120}', '\u{10a}']) {
         vocab.insert(character.to_string(), vocab.len().into());
     }
-    vocab.insert("[A".into(), vocab.len().into());
+    vocab.insert(format!("{left}{right}"), vocab.len().into());
     let tokenizer = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         "post_processor": null, "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": [["[", "A"]]},
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": [[left, right]]},
     });
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    let tokenizer = Arc::new(Tokenizer::load(folder.path()).unwrap());
-    let message = PromptBuilder::new(Arc::clone(&tokenizer), PromptConfig::of(PromptStyle::First)).unwrap_err().to_string();
-    assert!(message.contains("does not keep identifier `A` apart") && message.contains("one token covers `[A`"), "{message}");
-    PromptBuilder::new(Arc::clone(&tokenizer), PromptConfig::default()).unwrap();
-    let chat = PromptConfig { template: PromptTemplate::Chat, ..PromptConfig::default() };
-    assert!(PromptBuilder::new(tokenizer, chat).unwrap_err().to_string().contains("no chat template"));
+    Arc::new(Tokenizer::load(folder.path()).unwrap())
 }

@@ -6,8 +6,8 @@ use super::{shared, tokenizer};
 use crate::overlap::{query_overlap, query_texts};
 use crate::prompt::{PromptBuilder, PromptConfig, PromptStyle, PromptTemplate};
 use crate::sources::{
-    BeirConfig, BrokenResponse, ConversationsConfig, GoldMissing, RankingSetConfig, RetrieveResultsConfig, SourceConfig,
-    SquadConfig, SquadPart, SquadPool, load,
+    BeirConfig, BrokenResponse, ConversationsConfig, GoldMissing, RankingSetConfig, RetrieveResultsConfig,
+    SourceConfig, SquadConfig, SquadPart, SquadPool, load,
 };
 use crate::{Qrels, RankingSample, SetReport, TrecRun};
 
@@ -141,8 +141,7 @@ fn cranfield_with_bm25_and_noveleval() {
     let ndcg = ndcg_at_10(&samples, &Qrels::read(&path.join("qrels/test.tsv")).unwrap());
     println!("Cranfield, BM25 k1 1.2 b 0.75: nDCG@10 {ndcg:.4}");
     assert!((0.30..0.45).contains(&ndcg), "{ndcg} (0.340 by another BM25)");
-    let (samples, report) =
-        retrieve_results("noveleval", "retrieve_results_noveleval.json.gz", "qrels.txt").unwrap();
+    let (samples, report) = retrieve_results("noveleval", "retrieve_results_noveleval.json.gz", "qrels.txt").unwrap();
     assert_eq!((samples.len(), samples[0].passages.len()), (21, 20), "{report}");
     assert!(samples.iter().all(|sample| sample.target.is_some()));
 }

@@ -53,7 +53,14 @@ def train(model, pre_tokenizer, decoder, specials, normalizer=None):
     corpus = [user(style, QUERY, PASSAGES) for style in SYSTEM] * 4 + list(SYSTEM.values()) * 4 + PASSAGES * 4
     extra = [f"<0x{byte:02X}>" for byte in range(256)] if model.byte_fallback else []
     trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=specials + extra, initial_alphabet=alphabet, show_progress=False)
+    if model.byte_fallback:
+        # As in sentencepiece vocabularies: no piece holds a line break (it is the byte <0x0A>), none joins brackets,
+        # digits or signs to anything. Only learning is kept apart so; encoding then runs without these splits.
+        corpus = [line for text in corpus for line in text.split("\n") if line]
+        apart = [pre_tokenizer, pre_tokenizers.Punctuation("isolated"), pre_tokenizers.Digits(True), pre_tokenizers.Split("\u2581", "merged_with_next")]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(apart)
     tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.pre_tokenizer = pre_tokenizer
     return tokenizer
 
 
