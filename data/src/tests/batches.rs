@@ -32,8 +32,11 @@ fn config() -> LoaderConfig {
     }
 }
 
+/// A micro-batch's tokens, boundaries, label rows, labels and ids.
+type Content = (Vec<i64>, Vec<i64>, Vec<i64>, Vec<i64>, Vec<String>);
+
 /// Everything in a step, comparable.
-fn content(step: &StepBatch) -> Vec<(Vec<i64>, Vec<i64>, Vec<i64>, Vec<i64>, Vec<String>)> {
+fn content(step: &StepBatch) -> Vec<Content> {
     let numbers = |tensor: &tch::Tensor| Vec::<i64>::try_from(tensor.flatten(0, -1)).unwrap();
     let content = |m: &MicroBatch| {
         (numbers(&m.input_ids), m.cu_seqlens.clone(), numbers(&m.label_rows), numbers(&m.labels), m.query_ids.clone())
