@@ -153,7 +153,7 @@ mod tests {
         inputs.settings("data", &[1, 2]).unwrap();
         assert_eq!(freshness(&stamp, &inputs), Freshness::New);
         fs::write(&output, "x").unwrap();
-        write(&stamp, &inputs, &[output.clone()]).unwrap();
+        write(&stamp, &inputs, std::slice::from_ref(&output)).unwrap();
         assert_eq!(freshness(&stamp, &inputs), Freshness::Fresh);
         inputs.settings("data", &[1, 3]).unwrap();
         assert_eq!(freshness(&stamp, &inputs), Freshness::Changed(vec!["data".into()]));

@@ -1,5 +1,7 @@
 //! Wrong experiment files: every fault is named with file, line and a way out, and the exit code is 2.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod fixture;
 
 use fixture::{EXPERIMENT, Workplace};

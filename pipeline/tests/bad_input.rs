@@ -1,5 +1,7 @@
 //! Broken data, models and checkpoints: a clear message, exit code 3 (4 for a full disk), nothing lost.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod fixture;
 
 use std::fs;

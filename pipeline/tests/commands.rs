@@ -1,5 +1,7 @@
 //! The commands beside experiments: generate, rank, metrics, bench, doctor, completions.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod fixture;
 
 use fixture::{EXPERIMENT, Workplace};

@@ -1,5 +1,7 @@
 //! The committed experiment files are right, and so is the page that describes their keys.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod fixture;
 
 use std::path::{Path, PathBuf};

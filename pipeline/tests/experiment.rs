@@ -1,5 +1,7 @@
 //! A whole experiment through the binary: done once, skipped when nothing changed, redone where something did.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod fixture;
 
 use std::fs;
@@ -146,4 +148,35 @@ fn evaluation_before_training_names_the_way() {
     let place = workplace();
     let text = place.run(&["evaluate", "tiny.yaml"]).expect_code(3).stderr;
     assert!(text.contains("has not been trained") && text.contains("monopass train tiny.yaml"), "{text}");
+}
+
+/// First losses of a stage's metrics.
+fn losses(place: &Workplace, run: &str) -> Vec<f64> {
+    let text = place.read(&format!("{run}/tiny/train/first/metrics.jsonl"));
+    let loss = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64().unwrap();
+    text.lines().map(loss).collect()
+}
+
+#[test]
+fn two_processes_train_as_one_and_only_rank_0_writes() {
+    let place = workplace();
+    place.run(&["train", "tiny.yaml", "--set", "output_dir=one"]).expect_code(0);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let start = |rank: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_monopass"));
+        command.current_dir(place.path("")).args(["train", "tiny.yaml", "--set", "output_dir=two"]);
+        command.env("OMP_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1").env("RANK", rank).env("LOCAL_RANK", rank);
+        command.env("WORLD_SIZE", "2").env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", &port);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let ranks = [start("0"), start("1")];
+    for rank in ranks {
+        let ended = rank.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    let (one, two) = (losses(&place, "one"), losses(&place, "two"));
+    assert_eq!((one.len(), two.len()), (6, 6));
+    for (a, b) in one.iter().zip(&two) {
+        assert!((a - b).abs() < 1e-3 * a.abs(), "{one:?} {two:?}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Ctrl-C, SIGTERM and kill -9: what was trained is kept, and resumed training ends in the same bits.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod fixture;
 
 use std::fs;
