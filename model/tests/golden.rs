@@ -1,5 +1,7 @@
 //! Logits and gradients against Hugging Face transformers; numbers made by `tests/golden/model/make.py`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+
 use std::path::{Path, PathBuf};
 
 use monopass_model as model;

@@ -68,6 +68,14 @@ pub enum Command {
     Evaluate(ExperimentArgs),
     /// Write an experiment's report from its tables and training metrics.
     Report(ExperimentArgs),
+    /// Start the processes of a data-parallel run on this host and watch them, as torchrun does.
+    ///
+    /// Each process gets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. The first that fails ends the others,
+    /// after they had time to save; a signal is passed on to all.
+    #[command(
+        after_help = "Examples:\n  monopass launch --nproc-per-node 2 -- train configs/quickstart.yaml\n  monopass launch --nnodes 2 --node-rank 0 --master-addr host0 --master-port 29500 --nproc-per-node 8 -- train FILE"
+    )]
+    Launch(LaunchArgs),
     /// Rerank candidate lists with a model.
     #[command(
         after_help = "Examples:\n  monopass rank --model runs/quickstart/model/first --candidates lists.jsonl --out run.txt\n  monopass rank --model DIR --candidates bm25.run --queries queries.tsv --corpus corpus.jsonl --out run.txt --decoder single_token"
@@ -141,6 +149,32 @@ pub struct ExperimentArgs {
     /// Print one JSON object on stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `monopass launch`.
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// Processes on this host.
+    #[arg(long, default_value_t = 1)]
+    pub nproc_per_node: usize,
+    /// Hosts.
+    #[arg(long, default_value_t = 1)]
+    pub nnodes: usize,
+    /// This host, from 0.
+    #[arg(long, default_value_t = 0)]
+    pub node_rank: usize,
+    /// Host of rank 0.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub master_addr: String,
+    /// Port on that host; a free one on a single host.
+    #[arg(long)]
+    pub master_port: Option<u16>,
+    /// Seconds between SIGTERM and SIGKILL when a process failed.
+    #[arg(long, default_value_t = 30)]
+    pub grace_seconds: u64,
+    /// What each process runs: `train FILE ..` or `run FILE ..`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
 }
 
 /// Kinds of weights.

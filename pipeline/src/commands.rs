@@ -8,6 +8,7 @@ pub mod experiment;
 pub mod generate;
 pub mod import;
 pub mod inspect;
+pub mod launch;
 pub mod metrics;
 pub mod prompt_render;
 pub mod rank;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(args) => experiment::run(&args, experiment::Until::Train),
         Command::Evaluate(args) => experiment::run(&args, experiment::Until::Evaluate),
         Command::Report(args) => experiment::run(&args, experiment::Until::Report),
+        Command::Launch(args) => launch::run(&args),
         Command::Rank(args) => rank::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Metrics(command) => metrics::run(command),

@@ -15,7 +15,7 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
 
 /// Three steps of torch.optim.AdamW 2.11 (lr 1e-2, betas 0.9 and 0.95, eps 1e-8, weight decay 0.1) on [0.5, -1.25, 2, 0] with
 /// gradients 0.5 * [i, -i^2, 0.25 i, 1e-3] for i = 1, 2, 3; tests/golden/native/adamw.py makes them.
-const GOLDEN: [f32; 4] = [0.469506115, -1.2190541, 1.96501076, -0.0299694091];
+const GOLDEN: [f32; 4] = [0.469_506_1, -1.219_054_1, 1.965_010_8, -0.029_969_41];
 
 #[test]
 fn equals_torch_adamw_in_float32() {
