@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use data::DataError;
 use evaluator::EvaluatorError;
+use launch::LaunchError;
 use model::ModelError;
 use trainer::TrainError;
 
@@ -84,6 +85,9 @@ pub fn ending(error: &anyhow::Error) -> Ending {
         if cause.is::<InputError>() {
             return Ending::Data;
         }
+        if let Some(launch) = cause.downcast_ref::<LaunchError>() {
+            return of_launch(launch);
+        }
         if let Some(train) = cause.downcast_ref::<TrainError>() {
             return of_train(train);
         }
@@ -130,6 +134,19 @@ fn of_data(error: &DataError) -> Ending {
         DataError::Config { .. } => Ending::Usage,
         DataError::Tokenizer(model) => of_model(model),
         _ => Ending::Data,
+    }
+}
+
+/// A rank's exit code is the launcher's.
+fn of_launch(error: &LaunchError) -> Ending {
+    match error {
+        LaunchError::Plan { .. } => Ending::Usage,
+        LaunchError::Signalled { .. } => Ending::Interrupted,
+        LaunchError::RankFailed { code: Some(code), .. } => [Ending::Usage, Ending::Data, Ending::Interrupted]
+            .into_iter()
+            .find(|ending| *ending as i32 == *code)
+            .unwrap_or(Ending::Runtime),
+        _ => Ending::Runtime,
     }
 }
 

@@ -182,3 +182,16 @@ fn import_copies_a_folder_and_does_not_overwrite() {
     assert!(text.contains("already holds a model") && text.contains("--force"), "{text}");
     place.run(&["generate", "--model", "copy", "--prompt", "x", "--max-new-tokens", "2"]).expect_code(0);
 }
+
+#[test]
+fn launch_starts_the_processes_and_passes_their_exit_code_on() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    place
+        .run(&["launch", "--nproc-per-node", "2", "--", "train", "tiny.yaml", "--set", "train.max_steps=2"])
+        .expect_code(0);
+    assert!(place.path("runs/tiny/model/first/model.safetensors").exists());
+    place.run(&["launch", "--", "train", "tiny.yaml", "--set", "sed=1"]).expect_code(2);
+    let text = place.run(&["launch", "--", "evaluate", "tiny.yaml"]).expect_code(2).stderr;
+    assert!(text.contains("wanted `train FILE` or `run FILE`"), "{text}");
+}
