@@ -3,6 +3,7 @@
 //! [`train`] runs one stage:
 //!
 //! ```no_run
+//! # use monopass_trainer as trainer;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let mut model: model::CausalLm = unimplemented!();
 //! # fn open(_: &data::batch::LoaderConfig, _: u64) -> Result<trainer::StepBatches, data::DataError> { unimplemented!() }

@@ -1,0 +1,62 @@
+"""Monopass beside Hugging Face transformers in one sitting: training step and decoding, and their ratios.
+
+    python compare.py --model DIR [--monopass target/debug/monopass] [--dtype bf16] [--steps 5]
+
+Starts `monopass bench train-step`, `monopass bench decode` and the two scripts beside this one in turn, each alone and
+each as its own process, on the same folder and in the same precision. The peer runs twice: as its users start it, and
+with glibc told to keep freed blocks, which is what `monopass` does for itself. Prints a Markdown table.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+# glibc refuses a higher threshold for mapped blocks than 32 MiB.
+KEEP_BLOCKS = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(256 << 20)}
+
+
+def figures(command, extra_environment=None):
+    """The JSON object that `command` prints."""
+    print("running", " ".join(map(str, command)), file=sys.stderr)
+    environment = {**os.environ, **(extra_environment or {})}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="Hugging Face folder")
+    parser.add_argument("--monopass", default="target/debug/monopass")
+    parser.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--steps", default="5")
+    options = parser.parse_args()
+
+    shared = ["--model", options.model]
+    ours = [options.monopass, "bench"]
+    peer = lambda script: [sys.executable, HERE / script, *shared, "--dtype", options.dtype, "--json"]
+    step = figures([*ours, "train-step", *shared, "--precision", options.dtype, "--steps", options.steps, "--json"])
+    peer_steps = [figures([*peer("hf_sft_step.py"), "--steps", options.steps], extra) for extra in (None, KEEP_BLOCKS)]
+    decode = figures([*ours, "decode", *shared, "--precision", options.dtype, "--json"])
+    peer_decodes = [figures(peer("hf_rank_decode.py"), extra) for extra in (None, KEEP_BLOCKS)]
+
+    rows = [("training, tokens per second", step["tokens_per_second"], [p["tokens_per_second"] for p in peer_steps])]
+    rows.append(("training, peak memory, MiB", step["peak_rss_mib"], [p["peak_rss_mib"] for p in peer_steps]))
+    seconds = {timing["name"]: timing["seconds"] for timing in decode["timings"]}
+    generate = [p["seconds"] for p in peer_decodes]
+    rows.append(("prompt pass, seconds", seconds["prompt_pass"], [p["prompt_seconds"] for p in peer_decodes]))
+    for name in ("autoregressive", "autoregressive_forced", "single_token"):
+        rows.append((f"{name} beside generate, seconds", seconds[name], generate))
+
+    print("| | monopass | transformers | ratio | transformers, blocks kept | ratio |\n| --- | --- | --- | --- | --- | --- |")
+    for name, mine, (plain, tuned) in rows:
+        print(f"| {name} | {mine:.2f} | {plain:.2f} | {mine / plain:.2f} | {tuned:.2f} | {mine / tuned:.2f} |")
+    print(f"\nsingle_token over one prompt pass: {seconds['single_token'] / seconds['prompt_pass']:.2f}")
+    print(f"ours: {step['protocol']}\npeer: {peer_steps[0]['protocol']}")
+
+
+if __name__ == "__main__":
+    main()
