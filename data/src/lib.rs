@@ -1,6 +1,6 @@
 //! Sources, prompts, prepared sets and batches.
 //!
-//! A [`sources::RankingSetConfig`] names a source and what to keep of it; [`sources::load`] or [`sources::prepare`] turn
+//! A [`sources::RankingSetConfig`] names a source and what to keep of it; [`sources::load`] or [`prepared::prepare`] turn
 //! it into [`RankingSample`]s; [`prompt::PromptBuilder`] writes what the model reads; [`batch::Loader`] tokenises ahead
 //! of the device and hands out steps in an order that is a pure function of seed, epoch, step, rank and world size.
 

@@ -113,7 +113,7 @@ pub struct TeacherRunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceConfig {
-    /// BEIR folder: corpus.jsonl, queries.jsonl, qrels/<split>.tsv; candidates by BM25 or from a run.
+    /// BEIR folder: corpus.jsonl, queries.jsonl, `qrels/SPLIT.tsv`; candidates by BM25 or from a run.
     Beir(BeirConfig),
     /// TREC run with its corpus and queries.
     Trec(TrecConfig),
