@@ -110,7 +110,7 @@ fn nccl_headers() -> Option<Vec<PathBuf>> {
         .collect();
     folders.sort();
     let has = |header: &str| folders.iter().any(|folder| folder.join(header).exists());
-    (has("nccl.h") && has("cuda_runtime_api.h")).then_some(folders)
+    ["nccl.h", "cuda_runtime_api.h", "crt/host_config.h", "nv/target"].into_iter().all(has).then_some(folders)
 }
 
 /// Links the OpenMP runtime that libtorch brings (its name may carry a hash), so that both share one pool of threads.

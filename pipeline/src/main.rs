@@ -7,6 +7,7 @@ use monopass::cli::Cli;
 use monopass::failure::{Ending, ending};
 
 fn main() -> ExitCode {
+    end_quietly_on_a_closed_pipe();
     native::runtime::init();
     let cli = Cli::parse();
     monopass::logging::init(cli.verbose, cli.quiet);
@@ -22,4 +23,16 @@ fn main() -> ExitCode {
         _ => tracing::error!("{}", monopass::failure::in_full(&error)),
     }
     ending.into()
+}
+
+/// `monopass metrics ... | head` closes our stdout early: that is the reader's wish and no fault to report.
+fn end_quietly_on_a_closed_pipe() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let closed = panic.payload().downcast_ref::<String>();
+        if closed.is_some_and(|text| text.starts_with("failed printing to stdout") && text.contains("Broken pipe")) {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
 }

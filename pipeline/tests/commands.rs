@@ -195,3 +195,18 @@ fn launch_starts_the_processes_and_passes_their_exit_code_on() {
     let text = place.run(&["launch", "--", "evaluate", "tiny.yaml"]).expect_code(2).stderr;
     assert!(text.contains("wanted `train FILE` or `run FILE`"), "{text}");
 }
+
+#[test]
+fn a_reader_that_leaves_early_is_no_fault() {
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_monopass"))
+        .args(["doctor"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take()); // as `| head` does when it has seen enough
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}

@@ -143,6 +143,7 @@ fn the_cuda_set_lies_in_one_folder() {
     assert!(machine.libtorch("cuda").join("cuda/nccl/include/nccl.h").is_file());
     let asked = machine.log("pip.log").pop().unwrap();
     assert!(asked.contains("cuda-toolkit[cublas,cudart]==13.0.2") && asked.contains("nvidia-nccl-cu13==2.28.9"));
+    assert!(asked.contains("nvidia-cuda-crt==") && asked.contains("nvidia-cuda-cccl=="));
     assert!(!asked.contains("filelock") && !asked.contains("--no-deps"));
 }
 

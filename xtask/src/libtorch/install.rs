@@ -22,6 +22,8 @@ pub const MANIFEST: &str = "monopass-manifest";
 /// What `libtorch_cpu.so` of the CUDA wheel loads beside torch's own libraries. The versions are those that torch
 /// 2.11.0 asks for through `cuda-toolkit` 13.0.2.
 const CPU_RUNTIME: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+/// Headers that the CUDA runtime's own headers include and no wheel of torch's asks for.
+const CUDA_HEADERS: [&str; 2] = ["nvidia-cuda-crt==13.0.88", "nvidia-cuda-cccl==13.0.85"];
 
 /// The libraries that have to be there when all is unpacked; for the CPU also all that may be.
 const CPU_LIBRARIES: [&str; 4] = ["libc10.so", "libtorch_cpu.so", "libgomp.so.1", "libshm.so"];
@@ -69,7 +71,7 @@ pub fn install(python: &Python, flavour: Flavour, folder: &Path) -> Result<()> {
         (Flavour::Cpu, _) => unpack_cuda(python, &CPU_RUNTIME, false, &downloads, &tree)?,
         (Flavour::Cuda, []) => bail!("the `torch` wheel that pip chose has no CUDA in it: check pip's index"),
         (Flavour::Cuda, needed) => {
-            let needed: Vec<&str> = needed.iter().map(String::as_str).collect();
+            let needed: Vec<&str> = needed.iter().map(String::as_str).chain(CUDA_HEADERS).collect();
             unpack_cuda(python, &needed, true, &downloads, &tree)?;
         }
     }
