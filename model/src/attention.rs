@@ -14,22 +14,32 @@ use crate::rope::RopeAngles;
 pub struct SharedInputs {
     /// Rotation of every query.
     pub angles: RopeAngles,
-    /// First key per query, for each window that occurs in the model.
-    pub starts: Vec<(Option<i64>, Tensor)>,
+    /// What queries see under each window that occurs in the model.
+    pub visible: Vec<(Option<i64>, VisibleKeys)>,
     /// One past the last key per query.
     pub ends: Tensor,
+}
+
+/// What depends on the sliding window.
+#[derive(Debug)]
+pub struct VisibleKeys {
+    /// First key per query.
+    pub starts: Tensor,
+    /// Keys at the end that queries see besides.
+    pub extra: Option<Tensor>,
 }
 
 impl SharedInputs {
     /// Lowers `ranges` for the windows of `config`.
     pub fn new(config: &ModelConfig, ranges: &KeyRanges, angles: RopeAngles) -> Self {
-        let mut starts: Vec<(Option<i64>, Tensor)> = Vec::new();
+        let mut visible: Vec<(Option<i64>, VisibleKeys)> = Vec::new();
         for window in &config.sliding_windows {
-            if starts.iter().all(|(known, _)| known != window) {
-                starts.push((*window, ranges.starts(*window)));
+            if visible.iter().all(|(known, _)| known != window) {
+                let keys = VisibleKeys { starts: ranges.starts(*window), extra: ranges.extra(*window) };
+                visible.push((*window, keys));
             }
         }
-        Self { angles, starts, ends: ranges.ends() }
+        Self { angles, visible, ends: ranges.ends() }
     }
 }
 
@@ -96,10 +106,15 @@ impl Attention {
             (k, v) = cache.write(self.layer, &k, &v); // [batch, held + seq, kv_heads, head_dim]
         }
 
-        let start = shared.starts.iter().find(|(window, _)| *window == self.window);
-        let (_, start) = start.expect("starts are made for every window of the config");
+        let visible = shared.visible.iter().find(|(window, _)| *window == self.window);
+        let (_, VisibleKeys { starts, extra }) = visible.expect("lowered for every window of the config");
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let attended = native::attention::range_attention(&q, &k, &v, start, &shared.ends, scale);
+        let attended = match extra {
+            None => native::attention::range_attention(&q, &k, &v, starts, &shared.ends, scale),
+            Some(extra) => {
+                native::attention::range_attention_with_extra(&q, &k, &v, starts, &shared.ends, extra, scale)
+            }
+        };
         let attended = attended.view([batch, seq, heads * head_dim]); // [batch, seq, heads * head_dim]
         self.o_proj.forward(&attended, dropout.map(|seed| seed.of_module(1)))
     }

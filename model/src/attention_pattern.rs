@@ -3,8 +3,9 @@
 use tch::{Device, Tensor};
 
 use crate::kv_cache::KvCache;
+use crate::token_tree::TokenTree;
 
-/// Pattern of one forward pass. Tree and Columnar join here (issues 3 and 4).
+/// Pattern of one forward pass.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttentionPattern {
     /// Each row of the batch is one sequence; a token sees itself, everything before it and the whole cache.
@@ -20,6 +21,15 @@ pub enum AttentionPattern {
         /// Boundaries, the last one the length of the row.
         cu_seqlens: Vec<i64>,
     },
+    /// One row: prefixes end to end (each causal), then the tokens of the trees, the first tree hanging on the first prefix
+    /// and so on. With a cache there is one tree: the prefix (which may be empty) continues the cache, the tree hangs on
+    /// both, and only the prefix stays in the cache.
+    Trees {
+        /// Boundaries of the prefixes, `[0, l0, l0+l1, ..]`.
+        cu_seqlens: Vec<i64>,
+        /// One for each prefix.
+        trees: Vec<TokenTree>,
+    },
 }
 
 /// A pattern as the kernels want it. `rows` is 1 when all rows of the batch are alike, else the batch.
@@ -31,8 +41,10 @@ pub struct KeyRanges {
     positions: Vec<i64>,
     /// First key of the query's sequence.
     starts: Vec<i32>,
-    /// One past the query's own key.
+    /// One past the last key of the range: the query's own key, or the last one of a tree's prefix.
     ends: Vec<i32>,
+    /// Trees whose tokens are the last keys; their queries see ancestors besides the range.
+    trees: Vec<TokenTree>,
 }
 
 impl AttentionPattern {
@@ -62,6 +74,11 @@ impl AttentionPattern {
                 assert_eq!(batch, 1, "a packed batch has one row");
                 KeyRanges::packed(seq, cu_seqlens)
             }
+            Self::Trees { cu_seqlens, trees } => {
+                assert_eq!(batch, 1, "a batch of trees has one row");
+                assert!(cache.is_none() || trees.len() == 1, "{} trees on one cache", trees.len());
+                KeyRanges::trees(seq, held[0], cu_seqlens, trees)
+            }
         }
     }
 
@@ -69,6 +86,7 @@ impl AttentionPattern {
     pub(crate) fn real_lengths(&self, batch: i64, seq: i64) -> Vec<i64> {
         match self {
             Self::Padded { lengths } => lengths.clone(),
+            Self::Trees { cu_seqlens, .. } => vec![cu_seqlens[cu_seqlens.len() - 1]],
             _ => vec![seq; batch as usize],
         }
     }
@@ -100,10 +118,31 @@ impl KeyRanges {
         ranges
     }
 
+    /// Prefixes after `held` tokens of a cache, then their trees.
+    fn trees(seq: i64, held: i64, cu_seqlens: &[i64], trees: &[TokenTree]) -> Self {
+        assert_eq!(cu_seqlens.len(), trees.len() + 1, "one tree for each prefix");
+        let read = cu_seqlens[trees.len()];
+        let columns: usize = trees.iter().map(TokenTree::len).sum();
+        assert_eq!(read + columns as i64, seq, "prefixes and trees for a row of {seq}");
+        let mut ranges = Self::packed(read, cu_seqlens);
+        ranges.seq = seq as usize;
+        for (position, end) in ranges.positions.iter_mut().zip(&mut ranges.ends) {
+            *position += held;
+            *end += held as i32;
+        }
+        for (tree, prefix) in trees.iter().zip(cu_seqlens.windows(2)) {
+            for depth in tree.depths() {
+                ranges.push(held + prefix[1] - prefix[0] + i64::from(*depth), prefix[0], held + prefix[1]);
+            }
+        }
+        ranges.trees = trees.to_vec();
+        ranges
+    }
+
     fn empty(rows: usize, seq: usize) -> Self {
         let size = rows * seq;
         let (positions, starts, ends) = (Vec::with_capacity(size), Vec::with_capacity(size), Vec::with_capacity(size));
-        Self { rows, seq, positions, starts, ends }
+        Self { rows, seq, positions, starts, ends, trees: Vec::new() }
     }
 
     fn push(&mut self, position: i64, start: i64, end: i64) {
@@ -121,14 +160,37 @@ impl KeyRanges {
     /// First keys, int32 `[rows, seq]` on the CPU, within a sliding `window` if there is one.
     pub fn starts(&self, window: Option<i64>) -> Tensor {
         let Some(window) = window else { return self.shaped(Tensor::from_slice(&self.starts)) };
-        let slide = |(start, end): (&i32, &i32)| (*start).max((i64::from(*end) - window).max(0) as i32);
-        let starts: Vec<i32> = self.starts.iter().zip(&self.ends).map(slide).collect();
+        // The window ends at the query's own place, which for a token of a tree lies beyond its range.
+        let slide = |(start, position): (&i32, &i64)| start + (position + 1 - window).max(0) as i32;
+        let starts: Vec<i32> = self.starts.iter().zip(&self.positions).map(slide).collect();
         self.shaped(Tensor::from_slice(&starts))
     }
 
     /// One past the last keys, int32 `[rows, seq]` on the CPU.
     pub fn ends(&self) -> Tensor {
         self.shaped(Tensor::from_slice(&self.ends))
+    }
+
+    /// Keys at the end that queries see besides their range, bool `[1, seq, keys]` on the CPU: of a tree's token its nearest
+    /// ancestors, as many as the sliding `window` holds. `None` when there are none.
+    pub fn extra(&self, window: Option<i64>) -> Option<Tensor> {
+        let columns: usize = self.trees.iter().map(TokenTree::len).sum();
+        if columns == 0 {
+            return None;
+        }
+        let nearest = window.map_or(usize::MAX, |window| window as usize);
+        let mut visible = vec![false; self.seq * columns];
+        let (mut row, mut first) = (self.seq - columns, 0);
+        for tree in &self.trees {
+            for index in 0..tree.len() as u32 {
+                for ancestor in tree.path(index).take(nearest) {
+                    visible[row * columns + first + ancestor as usize] = true;
+                }
+                row += 1;
+            }
+            first += tree.len();
+        }
+        Some(Tensor::from_slice(&visible).view([1, self.seq as i64, columns as i64]))
     }
 
     fn shaped(&self, flat: Tensor) -> Tensor {
@@ -152,6 +214,30 @@ mod tests {
     fn a_window_slides_inside_its_sequence() {
         let ranges = AttentionPattern::Packed { cu_seqlens: vec![0, 1, 5] }.key_ranges(1, 5, None);
         assert_eq!(Vec::<i32>::try_from(ranges.starts(Some(2)).view(-1)).unwrap(), [0, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn trees_see_their_prefix_and_their_ancestors() {
+        let tree = |parents: &[Option<u32>]| {
+            let mut tree = TokenTree::default();
+            parents.iter().for_each(|parent| {
+                tree.push(0, *parent);
+            });
+            tree
+        };
+        let trees = vec![tree(&[None, Some(0), None]), tree(&[None, Some(0)])];
+        let ranges = AttentionPattern::Trees { cu_seqlens: vec![0, 2, 3], trees }.key_ranges(1, 8, None);
+        assert_eq!(ranges.positions, [0, 1, 0, 2, 3, 2, 1, 2]);
+        assert_eq!(ranges.starts, [0, 0, 2, 0, 0, 0, 2, 2]);
+        assert_eq!(ranges.ends, [1, 2, 3, 2, 2, 2, 3, 3]);
+        let seen = Vec::<bool>::try_from(ranges.extra(None).unwrap().narrow(1, 3, 5).contiguous().view(-1)).unwrap();
+        let row = |place: usize| seen[5 * place..5 * place + 5].iter().map(|seen| u8::from(*seen)).collect::<Vec<_>>();
+        assert_eq!(
+            [row(0), row(1), row(2), row(3), row(4)],
+            [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+        );
+        let windowed = Vec::<i32>::try_from(ranges.starts(Some(2)).view(-1)).unwrap();
+        assert_eq!(windowed, [0, 0, 2, 1, 2, 1, 2, 3], "the last two places before and with its own");
     }
 
     #[test]

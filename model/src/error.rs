@@ -146,6 +146,14 @@ pub enum ModelError {
         /// What is wrong with it.
         source: GgufError,
     },
+    /// A head of another model, prompt, number of candidates or grouping.
+    #[error("the head in `{}` does not fit: {}; train one for these settings", folder.display(), differences.join("; "))]
+    OtherHead {
+        /// The head's folder.
+        folder: PathBuf,
+        /// One line each.
+        differences: Vec<String>,
+    },
     /// libtorch refused an operation (out of memory, say).
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

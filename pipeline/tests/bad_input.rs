@@ -149,10 +149,34 @@ fn a_flipped_bit_in_a_trained_model_is_found() {
 #[test]
 fn a_gguf_of_an_unsupported_kind_is_named() {
     let place = Workplace::empty();
-    place.write("x.gguf", "not a gguf file at all");
-    let text = place.run(&["import", "x.gguf", "--out", "out"]).expect_code(3).stderr;
-    assert!(text.contains("`x.gguf`"), "{text}");
-    assert!(!place.path("out/config.json").exists());
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/model/llama.gguf");
+    let import = |change: &dyn Fn(&mut Vec<u8>)| {
+        fs::copy(&golden, place.path("x.gguf")).unwrap();
+        corrupt(&place.path("x.gguf"), change);
+        let text = place.run(&["import", "x.gguf", "--out", "out"]).expect_code(3).stderr;
+        assert!(text.contains("x.gguf") && !place.path("out/config.json").exists(), "{text}");
+        text
+    };
+    let after = |bytes: &[u8], name: &[u8]| bytes.windows(name.len()).position(|w| w == name).unwrap() + name.len();
+    let text = import(&|bytes| *bytes = b"not a gguf file at all".to_vec());
+    assert!(text.contains("not a GGUF file"), "{text}");
+    let text = import(&|bytes| bytes[4] = 1);
+    assert!(text.contains("version 1") && text.contains("2 and 3"), "{text}");
+    // The value follows its kind (4 bytes) and its length (8 bytes).
+    let text = import(&|bytes| {
+        let at = after(bytes, b"general.architecture") + 12;
+        bytes[at..at + 5].copy_from_slice(b"gemma");
+    });
+    assert!(text.contains("`gemma`") && text.contains("qwen3"), "{text}");
+    // A tensor's type follows its two dimensions: bf16 (30) becomes IQ4_XS (23).
+    let text = import(&|bytes| {
+        let at = after(bytes, b"blk.0.ffn_up.weight") + 20;
+        assert_eq!(bytes[at], 30);
+        bytes[at] = 23;
+    });
+    assert!(text.contains("IQ4_XS") && text.contains("Q4_K"), "{text}");
+    let text = import(&|bytes| bytes.truncate(bytes.len() - 1000));
+    assert!(text.contains("cut short"), "{text}");
 }
 
 #[test]

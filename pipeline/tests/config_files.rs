@@ -37,7 +37,7 @@ fn every_committed_experiment_file_passes_the_check() {
 #[test]
 fn what_config_show_prints_is_an_experiment_file_with_the_same_meaning() {
     let place = Workplace::empty();
-    let file = repository().join("configs/rank/smollm2-first.yaml");
+    let file = repository().join("configs/rank/smollm2.yaml");
     let shown = place.run(&["config", "show", file.to_str().unwrap()]).expect_code(0).stdout;
     let again = place.write("shown.yaml", &shown);
     assert_eq!(place.run(&["config", "show", again.to_str().unwrap()]).expect_code(0).stdout, shown);

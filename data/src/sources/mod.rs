@@ -8,6 +8,7 @@ mod conversations;
 mod documents;
 mod generated;
 mod jsonl;
+mod passages;
 mod retrieve_results;
 mod sink;
 mod squad;

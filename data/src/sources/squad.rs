@@ -1,15 +1,18 @@
 //! Passage ranking made from SQuAD v1.1 (Rajpurkar et al. 2016): a question, and BM25's candidates for it.
 //!
 //! The paragraph the question was asked about is the relevant one (label 1); every other candidate counts as not
-//! relevant, although some may answer the question too.
+//! relevant, although some may answer the question too. With `passage_words`, paragraphs are cut into passages at the
+//! ends of sentences, and the passage in which the answer starts is the relevant one.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Sink;
+use super::passages::split_passages;
 use crate::bm25::{Bm25Document, Bm25Index};
 use crate::random::Stream;
 use crate::{DataError, Passage, RankingSample, files};
@@ -26,6 +29,10 @@ pub struct SquadConfig {
     /// Where candidates come from: the question's own article, or all paragraphs of the file. Default: `article`.
     #[serde(default)]
     pub pool: SquadPool,
+    /// Paragraphs are cut at the ends of sentences into passages of at most this many words (a longer sentence stays
+    /// whole), so that a model that reads few tokens reads the same text as BM25. Default: whole paragraphs.
+    #[serde(default)]
+    pub passage_words: Option<usize>,
     /// What happens when BM25 does not find the question's own paragraph among its candidates. Default: `insert`.
     #[serde(default)]
     pub gold_missing: GoldMissing,
@@ -110,9 +117,17 @@ struct Paragraph {
 struct Question {
     id: String,
     question: String,
+    #[serde(default)]
+    answers: Vec<Answer>,
 }
 
-/// A paragraph with its place.
+#[derive(Deserialize)]
+struct Answer {
+    /// In characters.
+    answer_start: usize,
+}
+
+/// A paragraph, or a passage of one, with its place.
 struct Context<'a> {
     doc_id: String,
     title: String,
@@ -126,6 +141,9 @@ impl SquadConfig {
         if self.num_candidates < 2 {
             problems.push(format!("`squad.num_candidates` is {}; ranking needs at least 2", self.num_candidates));
         }
+        if self.passage_words == Some(0) {
+            problems.push("`squad.passage_words` is 0; a passage needs words".to_owned());
+        }
         if !(0.0..=1.0).contains(&self.held_out_fraction) {
             problems.push(format!("`squad.held_out_fraction` is {}; it must be 0 to 1", self.held_out_fraction));
         }
@@ -135,7 +153,7 @@ impl SquadConfig {
     pub(super) fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
         let file: File = serde_json::from_slice(&files::read_bytes(&self.path)?)
             .map_err(|error| DataError::malformed(&self.path, error.line() as u64, error.to_string()))?;
-        let (contexts, questions) = self.flatten(&file);
+        let (contexts, questions) = self.flatten(&file, sink);
         let index = Bm25Index::build(contexts.iter().map(|c| Bm25Document {
             doc_id: &c.doc_id,
             text: c.text,
@@ -166,22 +184,31 @@ impl SquadConfig {
         Ok(())
     }
 
-    /// Contexts of all articles, and the questions of the chosen part with their context's place.
-    fn flatten<'a>(&self, file: &'a File) -> (Vec<Context<'a>>, Vec<(usize, &'a Question)>) {
+    /// Passages of all articles, and the questions of the chosen part with their passage's place.
+    fn flatten<'a>(&self, file: &'a File, sink: &mut Sink<'_>) -> (Vec<Context<'a>>, Vec<(usize, &'a Question)>) {
         let mut contexts = Vec::new();
         let mut questions = Vec::new();
         for (number, article) in file.data.iter().enumerate() {
             let wanted = self.wants(&article.title);
             for (place, paragraph) in article.paragraphs.iter().enumerate() {
-                if wanted {
-                    questions.extend(paragraph.qas.iter().map(|question| (contexts.len(), question)));
+                let text = &paragraph.context;
+                let whole = 0..text.len();
+                let pieces = self.passage_words.map_or_else(|| vec![whole], |words| split_passages(text, words));
+                for question in paragraph.qas.iter().filter(|_| wanted) {
+                    match gold_piece(question, text, &pieces) {
+                        Some(piece) => questions.push((contexts.len() + piece, question)),
+                        None => sink.report.drop_sample("no passage holds the answer"),
+                    }
                 }
-                contexts.push(Context {
-                    doc_id: format!("{number}-{place}"),
-                    title: article.title.replace('_', " "),
-                    text: &paragraph.context,
-                    article: number.to_string(),
-                });
+                for (piece, range) in pieces.iter().enumerate() {
+                    let suffix = if self.passage_words.is_some() { format!("-{piece}") } else { String::new() };
+                    contexts.push(Context {
+                        doc_id: format!("{number}-{place}{suffix}"),
+                        title: article.title.replace('_', " "),
+                        text: &text[range.clone()],
+                        article: number.to_string(),
+                    });
+                }
             }
         }
         (contexts, questions)
@@ -232,6 +259,15 @@ impl SquadConfig {
         }
         true
     }
+}
+
+/// Which piece of a paragraph a question is about: the only one, or the one in which its first answer starts.
+fn gold_piece(question: &Question, text: &str, pieces: &[Range<usize>]) -> Option<usize> {
+    if pieces.len() == 1 {
+        return Some(0);
+    }
+    let (start, _) = text.char_indices().nth(question.answers.first()?.answer_start)?;
+    pieces.iter().position(|piece| piece.contains(&start))
 }
 
 fn passage(context: &Context<'_>, score: Option<f32>, gold: bool) -> Passage {

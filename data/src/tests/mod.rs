@@ -6,6 +6,7 @@ mod formats;
 mod prepared;
 mod prompts;
 mod real_data;
+mod squad;
 mod truncation;
 
 use std::path::{Path, PathBuf};

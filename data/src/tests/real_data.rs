@@ -108,6 +108,7 @@ fn squad_dev_questions_find_their_paragraph() {
         path: folder.join("dev-v1.1.json.gz"),
         num_candidates: 10,
         pool: SquadPool::Article,
+        passage_words: None,
         gold_missing: GoldMissing::Keep,
         max_questions: Some(400),
         seed: 1,
@@ -122,6 +123,15 @@ fn squad_dev_questions_find_their_paragraph() {
     println!("BM25 within the article: {found} of 400 in the first 10, {first} first; {report}");
     assert!(found > 340 && first > 200 && first < 360, "{found} {first}");
     assert_eq!(report.notes["BM25 misses the paragraph: list kept"], 400 - found as u64);
+    let passages = SquadConfig { passage_words: Some(45), ..config.clone() };
+    let (short, report) = load(&RankingSetConfig::new(SourceConfig::Squad(passages))).unwrap();
+    let longest = |samples: &[RankingSample]| {
+        let words = samples.iter().flat_map(|s| &s.passages).map(|p| p.text.split_whitespace().count());
+        words.filter(|words| *words > 45).count()
+    };
+    let found = short.iter().filter(|sample| gold(sample).is_some()).count();
+    println!("BM25 over passages of 45 words: {found} of 400 in the first 10; {report}");
+    assert!(found > 320 && longest(&short) * 5 < longest(&samples), "{found}");
     let inserted = SquadConfig { gold_missing: GoldMissing::Insert, ..config };
     let (samples, _) = load(&RankingSetConfig::new(SourceConfig::Squad(inserted))).unwrap();
     for sample in &samples {

@@ -138,7 +138,7 @@ fn report() -> Report {
         }],
         config: "name: first\nseed: 42\nevaluate:\n  decoders: [autoregressive, single_token]\n".into(),
         environment: vec![
-            ("command".into(), "monopass run configs/rank/smollm2-first.yaml".into()),
+            ("command".into(), "monopass run configs/rank/smollm2.yaml".into()),
             ("monopass".into(), "0.1.0".into()),
             ("libtorch".into(), "2.11.0, 2 threads".into()),
         ],

@@ -16,6 +16,15 @@ pub(super) fn range_attention(
     if q.numel() == 0 || k_len == 0 {
         return q * 0.0;
     }
+    if let Some((extra, rows)) = extra.and_then(|extra| Some((extra, prefix_rows(end, extra, k_len)?))) {
+        // A prefix before a tree or columns needs no mask over them: there is no dense square of the two together.
+        let prefix = |t: &Tensor| t.narrow(1, 0, rows);
+        let rest = |t: &Tensor| t.narrow(1, rows, q_len - rows);
+        let own_keys = |t: &Tensor| t.narrow(1, 0, k_len - extra.size()[2]);
+        let before = range_attention(&prefix(q), &own_keys(k), &own_keys(v), &prefix(start), &prefix(end), None, scale);
+        let behind = range_attention(&rest(q), k, v, &rest(start), &rest(end), Some(&rest(extra)), scale);
+        return Tensor::cat(&[before, behind], 1);
+    }
     let heads_per_kv = q.size()[2] / k.size()[2];
     let half_on_gpu = q.device() != Device::Cpu && matches!(q.kind(), Kind::BFloat16 | Kind::Half);
     let causal = extra.is_none() && is_causal(start, end, q_len, k_len);
@@ -60,6 +69,14 @@ pub(super) fn visible(start: &Tensor, end: &Tensor, extra: Option<&Tensor>, k_le
         }
         None => range,
     }
+}
+
+/// Number of queries before the first one that sees a key of `extra`, if their ranges end before those keys too.
+fn prefix_rows(end: &Tensor, extra: &Tensor, k_len: i64) -> Option<i64> {
+    let sees_extra = Vec::<bool>::try_from(extra.any_dim(2, false).any_dim(0, false)).ok()?;
+    let rows = sees_extra.iter().position(|any| *any).filter(|rows| *rows > 0)? as i64;
+    let last = end.narrow(1, 0, rows).max().int64_value(&[]);
+    (last <= k_len - extra.size()[2]).then_some(rows)
 }
 
 /// Whether query i sees exactly keys `0..=i`, for every row and as many keys as queries.

@@ -136,6 +136,23 @@ fn random_ranges_with_and_without_extra_keys() {
 }
 
 #[test]
+fn a_prefix_and_a_tree_behind_it() {
+    tch::manual_seed(5);
+    let (prefix, tree) = (40, 23);
+    let make = |heads: i64| Tensor::randn([1, prefix + tree, heads, 32], (Kind::Float, Device::Cpu));
+    let (q, k, v) = (make(4), make(2), make(2));
+    let end = Tensor::arange_start(1, prefix + tree + 1, (Kind::Int, Device::Cpu)).clamp_max(prefix).unsqueeze(0);
+    let start = end.zeros_like();
+    let behind = Tensor::rand([1, tree, tree], (Kind::Float, Device::Cpu)).lt(0.3);
+    let behind = behind.logical_or(&Tensor::eye(tree, (Kind::Bool, Device::Cpu)));
+    let extra = Tensor::cat(&[Tensor::zeros([1, prefix, tree], (Kind::Bool, Device::Cpu)), behind], 1);
+    let want = oracle(&q, &k, &v, &start, &end, Some(&extra), 0.2);
+    let by_ops = by_tensor_ops::range_attention(&q, &k, &v, &start, &end, Some(&extra), 0.2);
+    let by_kernel = range_attention_with_extra(&q, &k, &v, &start, &end, &extra, 0.2);
+    assert!(difference(&by_ops, &want) < 1e-5 && difference(&by_kernel, &want) < 1e-5);
+}
+
+#[test]
 fn rows_that_see_nothing_are_zero_and_give_no_gradient() {
     for kind in [Kind::Float, Kind::BFloat16, Kind::Double] {
         let make = |heads: i64| leaf(&Tensor::randn([1, 5, heads, 16], (Kind::Float, Device::Cpu)).to_kind(kind));
