@@ -154,6 +154,16 @@ pub enum ModelError {
         /// One line each.
         differences: Vec<String>,
     },
+    /// A division into groups that does not fit the number of candidates.
+    #[error("`n_group` is {n_group} for {n} candidates; wanted {wanted}")]
+    Groups {
+        /// Groups asked for.
+        n_group: usize,
+        /// Candidates.
+        n: usize,
+        /// What would fit.
+        wanted: String,
+    },
     /// libtorch refused an operation (out of memory, say).
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

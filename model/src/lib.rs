@@ -22,6 +22,7 @@ pub mod linear;
 pub mod lora;
 pub mod mlp;
 mod named_weights;
+pub mod one_pass;
 mod peft;
 mod random_weights;
 pub mod rms_norm;

@@ -1,0 +1,150 @@
+//! What decides a one-pass ranking.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Variant, groups, arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnePassSettings {
+    /// How the ranking is put together. Default `one_pass`.
+    pub variant: Variant,
+    /// Groups the candidates are divided into, from 2 to half their number. Fewer groups read more subsets. Default 5.
+    pub n_group: usize,
+    /// `corrected` or `as_published`. Default `corrected`.
+    pub arithmetic: Arithmetic,
+    /// What groups are made of. Default `by_identifier`.
+    pub grouping: Grouping,
+}
+
+impl Default for OnePassSettings {
+    fn default() -> Self {
+        Self {
+            variant: Variant::OnePass,
+            n_group: 5,
+            arithmetic: Arithmetic::Corrected,
+            grouping: Grouping::ByIdentifier,
+        }
+    }
+}
+
+impl OnePassSettings {
+    /// What is wrong with the settings, one line each. For how many candidates they fit, see [`super::Groups::new`].
+    #[must_use]
+    pub fn validate(&self) -> Vec<String> {
+        if self.n_group < 2 && self.variant != Variant::Permutation {
+            return vec![format!("`n_group` is {}, wanted at least 2", self.n_group)];
+        }
+        Vec::new()
+    }
+
+    /// Name in tables and files: the variant, and what differs from the defaults.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let default = Self::default();
+        let mut notes = Vec::new();
+        if self.n_group != default.n_group && self.variant != Variant::Permutation {
+            notes.push(format!("n_group={}", self.n_group));
+        }
+        if self.arithmetic != default.arithmetic {
+            notes.push("as_published".to_owned());
+        }
+        if self.grouping != default.grouping {
+            notes.push("by_first_token".to_owned());
+        }
+        if notes.is_empty() {
+            self.variant.name().to_owned()
+        } else {
+            format!("{}({})", self.variant.name(), notes.join(","))
+        }
+    }
+}
+
+/// How a ranking is put together from the probabilities of subsets; the names are the paper's ablations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// Möbius sums of the groups, and the head over the Möbius coefficients of the dual groups.
+    #[default]
+    OnePass,
+    /// As `one_pass`, the coefficients of the dual groups added up without a head.
+    WoHas,
+    /// The head over one probability row of each group and dual group.
+    #[serde(rename = "wo_mobius_1")]
+    WoMobius1,
+    /// As `wo_mobius_1`, where a dual group gives the rows of all its placed subsets.
+    #[serde(rename = "wo_mobius_2")]
+    WoMobius2,
+    /// The probability rows of the groups added up.
+    NaiveAdd,
+    /// The row after the first two placed items, in their order, ranks all the others.
+    Permutation,
+}
+
+impl Variant {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::OnePass, Self::WoHas, Self::WoMobius1, Self::WoMobius2, Self::NaiveAdd, Self::Permutation];
+
+    /// Name in files and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnePass => "one_pass",
+            Self::WoHas => "wo_has",
+            Self::WoMobius1 => "wo_mobius_1",
+            Self::WoMobius2 => "wo_mobius_2",
+            Self::NaiveAdd => "naive_add",
+            Self::Permutation => "permutation",
+        }
+    }
+
+    /// Whether it needs a trained head.
+    #[must_use]
+    pub fn has_head(self) -> bool {
+        matches!(self, Self::OnePass | Self::WoMobius1 | Self::WoMobius2)
+    }
+}
+
+/// Whose sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Arithmetic {
+    /// One Möbius convention, the empty set included: scores are `p(∅)` plus differences to it, empty groups take no part, and a
+    /// subset is counted once (a dual group adds the subsets that no group holds).
+    #[default]
+    Corrected,
+    /// The published code's: the recursion leaves the empty set out, so that a group's sum is `p` itself; empty groups are rows
+    /// of zeros; dual groups count the subsets of the groups again.
+    AsPublished,
+}
+
+/// What stands in slot 0, 1, ...
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Grouping {
+    /// Candidates in the order of their identifiers, as published.
+    #[default]
+    ByIdentifier,
+    /// Candidates by the first token's probability: likely neighbours in the ranking come into different groups, and a head
+    /// learns places instead of letters. The prompt is read first, the tree in a second pass over its cache.
+    ByFirstToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_name_what_differs() {
+        let mut settings = OnePassSettings::default();
+        assert_eq!(settings.label(), "one_pass");
+        settings.variant = Variant::WoMobius1;
+        settings.n_group = 4;
+        settings.grouping = Grouping::ByFirstToken;
+        assert_eq!(settings.label(), "wo_mobius_1(n_group=4,by_first_token)");
+        for variant in Variant::ALL {
+            assert_eq!(serde_json::to_value(variant).unwrap(), variant.name());
+        }
+    }
+}
