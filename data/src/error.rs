@@ -113,6 +113,30 @@ pub enum DataError {
         /// What was found.
         reason: String,
     },
+    /// Compact answers want letters that are one token together with the blank before them.
+    #[error(
+        "`answer_format: compact` needs each letter with the blank before it to be one token, but the tokenizer has none \
+         for {identifiers}; use `answer_format: bracketed` or another tokenizer"
+    )]
+    CompactIdentifiers {
+        /// Those that are not one token.
+        identifiers: String,
+    },
+    /// A set too small for the parts of its split.
+    #[error(
+        "`{name}` has {rows} rows after the filters but its `split` takes {validation} for validation and {test} for the \
+         test; lower these numbers or make the set larger"
+    )]
+    SplitTooSmall {
+        /// The source.
+        name: String,
+        /// Rows there are.
+        rows: usize,
+        /// Rows asked for validation.
+        validation: usize,
+        /// Rows asked for the test.
+        test: usize,
+    },
     /// Tokens of prompt + answer do not start with the tokens of the prompt.
     #[error(
         "query `{query_id}`: tokens of prompt and answer differ from the prompt's own {prompt_tokens} tokens \

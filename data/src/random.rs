@@ -22,6 +22,14 @@ impl Stream {
         Self(ChaCha20Rng::from_seed(*hasher.finalize().as_bytes()))
     }
 
+    /// Stream for one seed and one id.
+    #[must_use]
+    pub fn for_id(purpose: &str, seed: u64, id: &str) -> Self {
+        let hash = blake3::hash(id.as_bytes());
+        let number = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes of a 32-byte hash"));
+        Self::new(purpose, &[seed, number])
+    }
+
     /// Uniform integer in `0..bound`, without bias.
     ///
     /// # Panics

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{AnswerForm, AnswerFormat};
+
 /// Whose wording.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -14,6 +16,10 @@ pub enum PromptStyle {
     First,
     /// RankVicuna (Pradeep et al. 2023a).
     RankVicuna,
+    /// Our own: the query is a user's history, oldest first; candidates are ranked by what the user takes next.
+    Recommendation,
+    /// Our own: the query is a question; candidates are questions, ranked by whether they ask the same.
+    DuplicateQuestions,
 }
 
 /// What candidates are called.
@@ -91,7 +97,7 @@ pub enum PromptTemplate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptConfig {
-    /// Wording: `rank_zephyr`, `first` or `rank_vicuna`. Default: `rank_zephyr`.
+    /// Wording: `rank_zephyr`, `first`, `rank_vicuna`, `recommendation` or `duplicate_questions`. Default: `rank_zephyr`.
     pub style: PromptStyle,
     /// `numeric` or `alphabetic`. Default: `numeric` (FIRST uses letters).
     pub identifiers: Identifiers,
@@ -109,6 +115,11 @@ pub struct PromptConfig {
     pub template: PromptTemplate,
     /// System message in place of the style's own; an empty text leaves it out. Default: the style's.
     pub system_message: Option<String>,
+    /// How the answer is written, and asked for: `bracketed`, or `compact` with one token a candidate (letters only).
+    /// Default: `bracketed`, as published.
+    // Left out of what is written when default, so that hashes of models trained before it existed hold.
+    #[serde(skip_serializing_if = "AnswerFormat::is_default")]
+    pub answer_format: AnswerFormat,
 }
 
 impl Default for PromptConfig {
@@ -123,19 +134,28 @@ impl Default for PromptConfig {
             include_title: true,
             template: PromptTemplate::default(),
             system_message: None,
+            answer_format: AnswerFormat::default(),
         }
     }
 }
 
 impl PromptConfig {
-    /// The published settings of a style: numbers for RankZephyr and RankVicuna, letters for FIRST.
+    /// The usual settings of a style: numbers for RankZephyr and RankVicuna as published, letters for the others.
     #[must_use]
     pub fn of(style: PromptStyle) -> Self {
         let identifiers = match style {
-            PromptStyle::First => Identifiers::Alphabetic,
+            PromptStyle::First | PromptStyle::Recommendation | PromptStyle::DuplicateQuestions => {
+                Identifiers::Alphabetic
+            }
             PromptStyle::RankZephyr | PromptStyle::RankVicuna => Identifiers::Numeric,
         };
         Self { style, identifiers, ..Self::default() }
+    }
+
+    /// How answers are written: what [`super::parse_ranking`] needs to read one.
+    #[must_use]
+    pub fn answer_form(&self) -> AnswerForm {
+        AnswerForm { identifiers: self.identifiers, format: self.answer_format }
     }
 
     /// Everything wrong with the settings, one line each.
@@ -147,6 +167,22 @@ impl PromptConfig {
             ("max_query_tokens", self.max_query_tokens),
         ];
         let zero = limits.iter().filter(|(_, limit)| *limit == Some(0));
-        zero.map(|(key, _)| format!("`{key}` is 0: nothing would be left; leave it out or give at least 1")).collect()
+        let mut problems: Vec<String> = zero
+            .map(|(key, _)| format!("`{key}` is 0: nothing would be left; leave it out or give at least 1"))
+            .collect();
+        if self.answer_format == AnswerFormat::Compact && self.identifiers != Identifiers::Alphabetic {
+            let kind = self.identifiers.name();
+            problems.push(format!(
+                "`answer_format: compact` with `identifiers: {kind}`: only letters are one token each; use `identifiers: \
+                 alphabetic` or `answer_format: bracketed`"
+            ));
+        }
+        if self.style == PromptStyle::Recommendation && self.max_query_tokens.is_some() {
+            problems.push(
+                "`max_query_tokens` would cut off the latest items of a history; use the source's `history_length`"
+                    .to_owned(),
+            );
+        }
+        problems
     }
 }

@@ -6,19 +6,19 @@
 
 use model::Tokenizer;
 
-use super::{Identifiers, answer_text};
+use super::{AnswerForm, AnswerFormat, Identifiers, answer_text};
 use crate::DataError;
 
 /// Tokens of answers, the same for every prompt of a builder.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct AnswerLayout {
-    /// `[`.
+    /// `[`; none when compact.
     pub(super) opening: Vec<i64>,
-    /// Each identifier without brackets.
+    /// Each identifier without brackets (compact: with its blank).
     pub(super) identifiers: Vec<Vec<i64>>,
-    /// `] > [`.
+    /// `] > [`; none when compact.
     pub(super) separator: Vec<i64>,
-    /// `]`.
+    /// `]`; none when compact.
     pub(super) closing: Vec<i64>,
     /// What ends the turn.
     pub(super) end: Vec<i64>,
@@ -38,50 +38,59 @@ impl AnswerLayout {
         prompt: &str,
         prompt_ids: &[i64],
         add_special_tokens: bool,
-        identifiers: Identifiers,
+        form: AnswerForm,
         end: Vec<i64>,
     ) -> Result<Self, DataError> {
-        let order: Vec<u16> = (0..identifiers.limit() as u16).collect();
-        // A prompt that does not end in white space (Vicuna's `ASSISTANT:`) is followed by a blank.
-        let answer = format!("{}{}", answer_lead(prompt), answer_text(identifiers, &order));
+        let order: Vec<u16> = (0..form.identifiers.limit() as u16).collect();
+        let answer = format!("{}{}", form.lead(prompt), answer_text(form, &order));
         let ids = tokenizer.encode(&format!("{prompt}{answer}"), add_special_tokens)?;
         let ids = match ids.strip_prefix(prompt_ids) {
             Some(answer_ids) => without_end(answer_ids, tokenizer),
             None => return Err(prefix_mismatch("(any)", prompt_ids, &ids)),
         };
         let pieces = locate(tokenizer, ids, &answer)?;
-        let mut layout =
-            Self { opening: Vec::new(), identifiers: Vec::new(), separator: Vec::new(), closing: Vec::new(), end };
-        let mut place = answer.find('[').map_or(0, |open| open + 1);
-        layout.opening = between(&pieces, 0, place, &identifiers.text(0), &answer)?;
-        for index in 0..order.len() {
-            let name = identifiers.text(index);
-            let stop = place + name.len();
-            layout.identifiers.push(between(&pieces, place, stop, &name, &answer)?);
-            let next = answer[stop..].find('[').map_or(answer.len(), |open| stop + open + 1);
-            let gap = between(&pieces, stop, next, &name, &answer)?;
-            if next == answer.len() {
+        let spans = form.spans(&answer);
+        let first = spans.first().map_or(answer.len(), |span| span.start);
+        let mut layout = Self {
+            opening: between(&pieces, 0, first, &form.identifiers.text(0), &answer)?,
+            identifiers: Vec::new(),
+            separator: Vec::new(),
+            closing: Vec::new(),
+            end,
+        };
+        for (index, span) in spans.iter().enumerate() {
+            let name = form.identifiers.text(index);
+            layout.identifiers.push(between(&pieces, span.start, span.end, &name, &answer)?);
+            let next = spans.get(index + 1).map_or(answer.len(), |span| span.start);
+            let gap = between(&pieces, span.end, next, &name, &answer)?;
+            if index + 1 == spans.len() {
                 layout.closing = gap;
             } else if index == 0 {
                 layout.separator = gap;
             } else if layout.separator != gap {
                 return Err(unusable(&name, &answer, "the separator after it has other tokens than the first"));
             }
-            place = next;
         }
-        if identifiers == Identifiers::Alphabetic
-            && let Some(index) = layout.identifiers.iter().position(|ids| ids.len() != 1)
-        {
-            let reason = format!("it is {} tokens, wanted 1", layout.identifiers[index].len());
-            return Err(unusable(&identifiers.text(index), &answer, &reason));
-        }
+        layout.check_letters(form, &answer)?;
         Ok(layout)
     }
-}
 
-/// Blank between a prompt and its answer, where the prompt does not end in white space itself.
-pub(super) fn answer_lead(prompt: &str) -> &'static str {
-    if prompt.ends_with(char::is_whitespace) || prompt.is_empty() { "" } else { " " }
+    /// Letters must be one token each.
+    fn check_letters(&self, form: AnswerForm, answer: &str) -> Result<(), DataError> {
+        let long: Vec<usize> =
+            (0..self.identifiers.len()).filter(|&index| self.identifiers[index].len() != 1).collect();
+        match (form.identifiers, form.format, long.as_slice()) {
+            (Identifiers::Numeric, ..) | (.., []) => Ok(()),
+            (_, AnswerFormat::Compact, long) => {
+                let named = long.iter().map(|&index| format!("` {}`", form.identifiers.text(index)));
+                Err(DataError::CompactIdentifiers { identifiers: named.collect::<Vec<_>>().join(", ") })
+            }
+            (_, AnswerFormat::Bracketed, &[index, ..]) => {
+                let reason = format!("it is {} tokens, wanted 1", self.identifiers[index].len());
+                Err(unusable(&form.identifiers.text(index), answer, &reason))
+            }
+        }
+    }
 }
 
 /// Some tokenizers put an end token behind every text; it is no part of the answer.

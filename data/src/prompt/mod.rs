@@ -1,7 +1,9 @@
 //! Listwise prompts: what the model reads, and where its ranking is read off.
 
+mod answer_form;
 mod config;
 mod layout;
+mod own_wording;
 mod ranking;
 mod wording;
 
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use model::Tokenizer;
 use model::tokenizer::ChatMessage;
 
+pub use answer_form::{AnswerForm, AnswerFormat, answer_text};
 pub use config::{IdentifierPosition, Identifiers, PromptConfig, PromptStyle, PromptTemplate};
 pub use ranking::{RepairCounts, index_of, parse_ranking};
 
@@ -26,13 +29,14 @@ pub struct RankingPrompt {
     pub text: String,
     /// Prompt up to and including the generation header; the answer starts right after.
     pub input_ids: Vec<i64>,
-    /// `[`: what stands before the first identifier in the answer.
+    /// `[`: what stands before the first identifier in the answer; empty when it is compact.
     pub opening: Vec<i64>,
-    /// Token ids of each candidate's identifier, without brackets (one id each when alphabetic).
+    /// Token ids of each candidate's identifier, without brackets (one id each when alphabetic); with the blank before
+    /// it when compact.
     pub identifiers: Vec<Vec<i64>>,
-    /// `]`, ` >`, ` [`: between two identifiers.
+    /// `]`, ` >`, ` [`: between two identifiers; empty when compact.
     pub separator: Vec<i64>,
-    /// `]` and the end of turn.
+    /// `]` and the end of turn; the end of turn alone when compact.
     pub closing: Vec<i64>,
 }
 
@@ -78,7 +82,7 @@ impl PromptBuilder {
     ///
     /// # Errors
     /// Settings that leave nothing; `template: chat` without a chat template; a tokenizer that does not keep identifiers
-    /// apart from their brackets (or letters as one token each).
+    /// apart from their brackets (or letters as one token each; in compact answers, with the blank before them).
     pub fn new(tokenizer: Arc<Tokenizer>, config: PromptConfig) -> Result<Self, DataError> {
         let mut problems = config.validate();
         if config.template == PromptTemplate::Chat && !tokenizer.has_chat_template() {
@@ -91,7 +95,7 @@ impl PromptBuilder {
         let plain = !uses_chat(&tokenizer, &config);
         let ids = prompt_ids(&tokenizer, &text, plain)?;
         let end = end_of_turn(&tokenizer, &config)?;
-        let layout = AnswerLayout::find(&tokenizer, &text, &ids, plain, config.identifiers, end)?;
+        let layout = AnswerLayout::find(&tokenizer, &text, &ids, plain, config.answer_form(), end)?;
         let hash = hash_of(&tokenizer, &config, &text, &layout);
         Ok(Self { config, tokenizer, context_limit: None, layout: Arc::new(layout), hash: hash.into() })
     }
@@ -182,7 +186,7 @@ impl PromptBuilder {
         Ok(String::new())
     }
 
-    /// Token ids of the answer `[B] > [A]<end of turn>` for an order (0-based candidate indices, best first).
+    /// Token ids of the answer `[B] > [A]<end of turn>` (compact ` B A<end of turn>`) for an order (0-based candidate indices, best first).
     ///
     /// # Panics
     /// When an index is not below the number of candidates.
@@ -205,8 +209,9 @@ impl PromptBuilder {
     /// `PrefixMismatch` with the first position that differs.
     pub fn verify(&self, prompt: &RankingPrompt, order: &[u16]) -> Result<(), DataError> {
         check_permutation(&prompt.query_id, "order", order, prompt.num_candidates())?;
-        let answer = format!("{}{}", layout::answer_lead(&prompt.text), answer_text(self.config.identifiers, order));
-        let full = self.tokenizer.encode(&format!("{}{answer}", prompt.text), self.is_plain())?;
+        let form = self.config.answer_form();
+        let text = format!("{}{}{}", prompt.text, form.lead(&prompt.text), answer_text(form, order));
+        let full = self.tokenizer.encode(&text, self.is_plain())?;
         let response = self.response(prompt, order);
         let wanted: Vec<i64> =
             [prompt.input_ids.as_slice(), &response[..response.len() - self.layout.end.len()]].concat();
@@ -216,7 +221,7 @@ impl PromptBuilder {
     /// Order and repairs of an answer given as token ids.
     pub fn parse_response(&self, ids: &[i64], n: usize) -> Result<(Vec<u16>, RepairCounts), DataError> {
         let text = self.tokenizer.decode(ids, true)?;
-        Ok(parse_ranking(&text, self.config.identifiers, n))
+        Ok(parse_ranking(&text, self.config.answer_form(), n))
     }
 
     /// Hash (hex) of wording, options, template and tokenizer: stored in the model folder, compared at evaluation.
@@ -229,13 +234,6 @@ impl PromptBuilder {
     fn is_plain(&self) -> bool {
         !uses_chat(&self.tokenizer, &self.config)
     }
-}
-
-/// `[B] > [A]` for an order (0-based candidate indices, best first).
-#[must_use]
-pub fn answer_text(identifiers: Identifiers, order: &[u16]) -> String {
-    let names: Vec<String> = order.iter().map(|&index| format!("[{}]", identifiers.text(usize::from(index)))).collect();
-    names.join(" > ")
 }
 
 fn uses_chat(tokenizer: &Tokenizer, config: &PromptConfig) -> bool {

@@ -1,7 +1,7 @@
 //! Reading a ranking out of a model's answer, and the one rule for broken ones.
 //!
 //! 1. If the answer holds bracketed identifiers (`[3]`, `[C]`), those are read, in order, whatever stands around them.
-//! 2. Otherwise, if the whole answer is a list of bare identifiers (`3 > 1 > 2`, `B, A`), it is read.
+//! 2. Otherwise, if the whole answer is a list of bare identifiers (`3 > 1 > 2`, `B, A`, compact ` B A`), it is read.
 //! 3. Otherwise nothing is read: digits and letters of prose are not identifiers.
 //!
 //! Of what was read, identifiers out of range are dropped, then every second occurrence; candidates that were not named
@@ -9,12 +9,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Identifiers;
+use super::{AnswerForm, AnswerFormat, Identifiers};
 
 /// Answers by what was wrong with them. One answer can count under several of the last four, never under `ok` too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairCounts {
-    /// Exactly `[x] > [y] > ...`, every candidate once.
+    /// Exactly the form asked for (`[x] > [y] > ...`, compact ` X Y ...`), every candidate once.
     pub ok: u64,
     /// Anything else around, between or instead of the identifiers.
     pub wrong_format: u64,
@@ -43,10 +43,11 @@ impl RepairCounts {
     }
 }
 
-/// The order of `n` candidates (0-based, best first) an answer gives, and what had to be repaired.
+/// The order of `n` candidates (0-based, best first) an answer gives, and what had to be repaired. The form is
+/// [`super::PromptConfig::answer_form`], or [`Identifiers`] alone for bracketed answers.
 #[must_use]
-pub fn parse_ranking(text: &str, identifiers: Identifiers, n: usize) -> (Vec<u16>, RepairCounts) {
-    let (named, clean) = read_identifiers(text.trim(), identifiers);
+pub fn parse_ranking(text: &str, form: impl Into<AnswerForm>, n: usize) -> (Vec<u16>, RepairCounts) {
+    let (named, clean) = read_identifiers(text.trim(), form.into());
     let mut counts = RepairCounts { wrong_format: u64::from(!clean), ..RepairCounts::default() };
     let mut seen = vec![false; n];
     let mut order = Vec::with_capacity(n);
@@ -68,17 +69,17 @@ pub fn parse_ranking(text: &str, identifiers: Identifiers, n: usize) -> (Vec<u16
 
 /// 0-based indices as named (None: a number or letter that cannot be an index), and whether the form is exactly the
 /// asked one.
-fn read_identifiers(text: &str, identifiers: Identifiers) -> (Vec<Option<usize>>, bool) {
-    let bracketed = bracketed(text, identifiers);
-    if !bracketed.is_empty() {
-        let expected: Vec<String> = bracketed.iter().map(|name| format!("[{name}]")).collect();
-        let clean = text == expected.join(" > ");
-        return (bracketed.into_iter().map(|name| index_of(name, identifiers)).collect(), clean);
+fn read_identifiers(text: &str, form: AnswerForm) -> (Vec<Option<usize>>, bool) {
+    let mut names = bracketed(text, form.identifiers);
+    let mut wanted = AnswerFormat::Bracketed;
+    if names.is_empty() {
+        let words = text.split(|c: char| c.is_whitespace() || c == '>' || c == ',').filter(|word| !word.is_empty());
+        let bare: Option<Vec<&str>> = words.map(|word| is_name(word, form.identifiers).then_some(word)).collect();
+        names = bare.unwrap_or_default();
+        wanted = AnswerFormat::Compact;
     }
-    let words = text.split(|c: char| c.is_whitespace() || c == '>' || c == ',').filter(|word| !word.is_empty());
-    let bare: Option<Vec<Option<usize>>> =
-        words.map(|word| is_name(word, identifiers).then(|| index_of(word, identifiers))).collect();
-    (bare.unwrap_or_default(), false)
+    let clean = form.format == wanted && !names.is_empty() && text == form.join(&names);
+    (names.into_iter().map(|name| index_of(name, form.identifiers)).collect(), clean)
 }
 
 /// Texts of `[..]` that are identifiers of this kind (of any size).
@@ -147,20 +148,42 @@ mod tests {
         }
     }
 
+    const COMPACT: AnswerForm = AnswerForm { identifiers: Alphabetic, format: AnswerFormat::Compact };
+
+    #[test]
+    fn compact_answers_are_clean_only_as_they_are_asked_for() {
+        for (text, order, expected) in [
+            (" B A C", [1, 0, 2], counts(1, 0, 0, 0, 0)),
+            ("C A B\n", [2, 0, 1], counts(1, 0, 0, 0, 0)),
+            ("B  A C", [1, 0, 2], counts(0, 1, 0, 0, 0)),
+            ("B, A, C", [1, 0, 2], counts(0, 1, 0, 0, 0)),
+            ("[B] > [A] > [C]", [1, 0, 2], counts(0, 1, 0, 0, 0)),
+            ("B B C", [1, 2, 0], counts(0, 0, 1, 0, 1)),
+            ("B Z A C", [1, 0, 2], counts(0, 0, 0, 1, 0)),
+            ("C", [2, 0, 1], counts(0, 0, 0, 0, 1)),
+            ("A great passage", [0, 1, 2], counts(0, 1, 0, 0, 1)),
+            ("", [0, 1, 2], counts(0, 1, 0, 0, 1)),
+        ] {
+            assert_eq!(parse_ranking(text, COMPACT, 3), (order.to_vec(), expected), "{text:?}");
+        }
+    }
+
+    fn form() -> impl Strategy<Value = AnswerForm> {
+        prop_oneof![Just(AnswerForm::from(Alphabetic)), Just(AnswerForm::from(Numeric)), Just(COMPACT)]
+    }
+
     proptest! {
         #[test]
-        fn the_result_is_always_a_permutation(text in "[\\[\\]> ,A-Z0-9a-c\n]{0,80}|.{0,40}", n in 0usize..30, alphabetic: bool) {
-            let kind = if alphabetic { Alphabetic } else { Numeric };
-            let (order, counts) = parse_ranking(&text, kind, n);
+        fn the_result_is_always_a_permutation(text in "[\\[\\]> ,A-Z0-9a-c\n]{0,80}|.{0,40}", n in 0usize..30, form in form()) {
+            let (order, counts) = parse_ranking(&text, form, n);
             crate::schema::check_permutation("q", "order", &order, n).unwrap();
             prop_assert_eq!(counts.ok == 1, counts.all_ok());
         }
 
         #[test]
-        fn a_written_order_is_read_back(order in Just((0u16..26).collect::<Vec<_>>()).prop_shuffle(), alphabetic: bool) {
-            let kind = if alphabetic { Alphabetic } else { Numeric };
-            let text = super::super::answer_text(kind, &order);
-            let (read, counts) = parse_ranking(&text, kind, 26);
+        fn a_written_order_is_read_back(order in Just((0u16..26).collect::<Vec<_>>()).prop_shuffle(), form in form()) {
+            let text = super::super::answer_text(form, &order);
+            let (read, counts) = parse_ranking(&text, form, 26);
             prop_assert_eq!(read, order);
             prop_assert_eq!(counts.ok, 1);
         }

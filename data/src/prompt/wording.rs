@@ -7,7 +7,8 @@
 //!   `scripts/utils/llm_util.py`, which has no full stop.
 //! - RankVicuna: the prompts published with its outputs (fixed example `[4] > [2]`).
 
-use super::{IdentifierPosition, Identifiers, PromptConfig, PromptStyle};
+use super::own_wording::{COMPACT_INSTRUCTION, OwnTask};
+use super::{AnswerFormat, IdentifierPosition, Identifiers, PromptConfig, PromptStyle};
 
 /// Version of everything in this folder that shapes a prompt; part of the prompt's hash.
 pub(super) const WORDING_VERSION: u32 = 1;
@@ -24,12 +25,38 @@ pub(super) fn system_message(style: PromptStyle) -> &'static str {
         PromptStyle::RankVicuna => {
             "You are RankVicuna, an intelligent assistant that can rank passages based on their relevancy to the query."
         }
+        PromptStyle::Recommendation => OwnTask::Recommendation.system_message(),
+        PromptStyle::DuplicateQuestions => OwnTask::DuplicateQuestions.system_message(),
     }
 }
 
 /// The user's turn. `query` and `passages` are already cleaned and cut.
 pub(super) fn user_message(config: &PromptConfig, query: &str, passages: &[String]) -> String {
-    let num = passages.len();
+    let (num, listing) = (passages.len(), listing(config, passages));
+    match config.style {
+        PromptStyle::RankZephyr | PromptStyle::First | PromptStyle::RankVicuna => {
+            published(config, query, num, &listing)
+        }
+        PromptStyle::Recommendation => OwnTask::Recommendation.user_message(config, query, num, &listing),
+        PromptStyle::DuplicateQuestions => OwnTask::DuplicateQuestions.user_message(config, query, num, &listing),
+    }
+}
+
+/// One line a candidate, with its identifier.
+fn listing(config: &PromptConfig, passages: &[String]) -> String {
+    let mut text = String::new();
+    for (index, passage) in passages.iter().enumerate() {
+        let identifier = config.identifiers.text(index);
+        match config.identifier_position {
+            IdentifierPosition::Before => text.push_str(&format!("[{identifier}] {passage}\n")),
+            IdentifierPosition::After => text.push_str(&format!("{passage} [{identifier}]\n")),
+        }
+    }
+    text
+}
+
+/// The published user's turn; with compact answers, its last sentence is ours.
+fn published(config: &PromptConfig, query: &str, num: usize, listing: &str) -> String {
     let identifier_kind = match (config.style, config.identifiers) {
         (_, Identifiers::Numeric) => "a numerical",
         (PromptStyle::First, Identifiers::Alphabetic) => "a alphabetical",
@@ -41,25 +68,21 @@ pub(super) fn user_message(config: &PromptConfig, query: &str, passages: &[Strin
         (_, Identifiers::Numeric) => "[2] > [1]",
         (_, Identifiers::Alphabetic) => "[B] > [A]",
     };
-    let mut text = format!(
-        "I will provide you with {num} passages, each indicated by {identifier_kind} identifier []. Rank the passages \
-         based on their relevance to the search query: {query}.\n\n"
-    );
-    for (index, passage) in passages.iter().enumerate() {
-        let identifier = config.identifiers.text(index);
-        match config.identifier_position {
-            IdentifierPosition::Before => text.push_str(&format!("[{identifier}] {passage}\n")),
-            IdentifierPosition::After => text.push_str(&format!("{passage} [{identifier}]\n")),
-        }
-    }
     // RankVicuna's published prompts end in a blank; models trained on them saw it before `ASSISTANT:`.
     let end = if config.style == PromptStyle::RankVicuna { " " } else { "" };
-    text.push_str(&format!(
-        "Search Query: {query}.\nRank the {num} passages above based on their relevance to the search query. All the \
-         passages should be included and listed using identifiers, in descending order of relevance. The output format \
-         should be [] > [], e.g., {example}, Only respond with the ranking results, do not say any word or explain.{end}"
-    ));
-    text
+    let format = match config.answer_format {
+        AnswerFormat::Bracketed => format!(
+            "The output format should be [] > [], e.g., {example}, Only respond with the ranking results, do not say any \
+             word or explain."
+        ),
+        AnswerFormat::Compact => COMPACT_INSTRUCTION.to_owned(),
+    };
+    format!(
+        "I will provide you with {num} passages, each indicated by {identifier_kind} identifier []. Rank the passages \
+         based on their relevance to the search query: {query}.\n\n{listing}\
+         Search Query: {query}.\nRank the {num} passages above based on their relevance to the search query. All the \
+         passages should be included and listed using identifiers, in descending order of relevance. {format}{end}"
+    )
 }
 
 /// Bracketed identifiers in a text become round (`[3]` is `(3)`), so that no passage can pose as another; only the kind

@@ -4,15 +4,22 @@
 //! all sources, [`load`] collects them, [`crate::prepared::prepare`] writes them as parquet.
 
 mod beir;
+mod catalogue;
 mod conversations;
 mod documents;
 mod generated;
 mod jsonl;
+mod kinds;
+mod movielens;
+mod next_item;
 mod passages;
+mod quora;
 mod retrieve_results;
 mod sink;
+mod split;
 mod squad;
 mod trec;
+mod tsv;
 
 use std::path::PathBuf;
 
@@ -23,7 +30,12 @@ pub use beir::BeirConfig;
 pub use conversations::{BrokenResponse, ConversationsConfig, parse_prompt};
 pub use generated::{GeneratedConfig, GeneratedPart};
 pub use jsonl::{JsonlConfig, write_jsonl};
+pub use kinds::SourceConfig;
+pub use movielens::MovielensConfig;
+pub use next_item::NextItemConfig;
+pub use quora::QuoraConfig;
 pub use retrieve_results::RetrieveResultsConfig;
+pub use split::{SplitConfig, SplitPart};
 pub use squad::{GoldMissing, SquadConfig, SquadPart, SquadPool};
 pub use trec::TrecConfig;
 
@@ -44,7 +56,15 @@ pub struct RankingSetConfig {
     /// Candidates a query must have at least, after `top_k`. Default: 1 (training on single passages teaches nothing; use 2).
     #[serde(default = "one")]
     pub min_candidates: usize,
-    /// Queries kept at most. Default: all.
+    /// Lists with at least this many candidates, cut to it, after `top_k`; shorter ones are left out. Default: off.
+    // This and `split` are left out of what is written when unset, so that sets prepared before they existed hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_candidates: Option<usize>,
+    /// Which part of the rows that the filters leave is used: the last rows are the test, those before them validation,
+    /// the others training. Default: all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitConfig>,
+    /// Queries kept at most, of those of the `split`. Default: all.
     #[serde(default)]
     pub max_queries: Option<usize>,
     /// Which queries `max_queries` keeps: the first, or a random sample that keeps their order. Default: `first`.
@@ -110,92 +130,6 @@ pub struct TeacherRunConfig {
     pub path: PathBuf,
 }
 
-/// The kinds of sources.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SourceConfig {
-    /// BEIR folder: corpus.jsonl, queries.jsonl, `qrels/SPLIT.tsv`; candidates by BM25 or from a run.
-    Beir(BeirConfig),
-    /// TREC run with its corpus and queries.
-    Trec(TrecConfig),
-    /// RankLLM's retrieve-results JSON (old `hits` and new `candidates` layout).
-    RetrieveResults(RetrieveResultsConfig),
-    /// Training files of RankZephyr, RankVicuna and FIRST: conversations or prompt/response pairs.
-    Conversations(ConversationsConfig),
-    /// Passage ranking made from SQuAD: a question and BM25 candidates, its own paragraph being the relevant one.
-    Squad(SquadConfig),
-    /// Our own samples, one JSON object per line.
-    Jsonl(JsonlConfig),
-    /// Made-up lists a small model learns to rank in minutes.
-    Generated(GeneratedConfig),
-}
-
-impl SourceConfig {
-    /// Kind as written in YAML.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Beir(_) => "beir",
-            Self::Trec(_) => "trec",
-            Self::RetrieveResults(_) => "retrieve_results",
-            Self::Conversations(_) => "conversations",
-            Self::Squad(_) => "squad",
-            Self::Jsonl(_) => "jsonl",
-            Self::Generated(_) => "generated",
-        }
-    }
-
-    /// Every path in the settings, to be rebased (or downloaded) by the caller.
-    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
-        match self {
-            Self::Beir(config) => [Some(&mut config.path), config.run.as_mut()].into_iter().flatten().collect(),
-            Self::Trec(config) => {
-                [Some(&mut config.run), config.qrels.as_mut(), Some(&mut config.corpus), Some(&mut config.queries)]
-                    .into_iter()
-                    .flatten()
-                    .collect()
-            }
-            Self::RetrieveResults(config) => {
-                [Some(&mut config.path), config.qrels.as_mut()].into_iter().flatten().collect()
-            }
-            Self::Conversations(config) => vec![&mut config.path],
-            Self::Squad(config) => vec![&mut config.path],
-            Self::Jsonl(config) => vec![&mut config.path],
-            Self::Generated(_) => Vec::new(),
-        }
-    }
-
-    /// The files that are read.
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        match self {
-            Self::Beir(config) => config.files(),
-            other => other.clone().paths_mut().into_iter().map(|path| path.clone()).collect(),
-        }
-    }
-
-    fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
-        match self {
-            Self::Beir(config) => config.read(sink),
-            Self::Trec(config) => config.read(sink),
-            Self::RetrieveResults(config) => config.read(sink),
-            Self::Conversations(config) => config.read(sink),
-            Self::Squad(config) => config.read(sink),
-            Self::Jsonl(config) => config.read(sink),
-            Self::Generated(config) => config.read(sink),
-        }
-    }
-
-    fn problems(&self) -> Vec<String> {
-        match self {
-            Self::Beir(config) => config.problems(),
-            Self::Squad(config) => config.problems(),
-            Self::Generated(config) => config.problems(),
-            _ => Vec::new(),
-        }
-    }
-}
-
 impl RankingSetConfig {
     /// A source with no options.
     #[must_use]
@@ -204,6 +138,8 @@ impl RankingSetConfig {
             source,
             top_k: None,
             min_candidates: 1,
+            exact_candidates: None,
+            split: None,
             max_queries: None,
             select: Selection::First,
             shuffle_candidates: None,
@@ -245,8 +181,28 @@ impl RankingSetConfig {
         if let Some(top_k) = self.top_k.filter(|top_k| *top_k < self.min_candidates) {
             problems.push(format!("`min_candidates` {} is more than `top_k` {top_k} leaves", self.min_candidates));
         }
+        if let Some(exact) = self.exact_candidates {
+            problems.extend(self.exact_problems(exact));
+        }
+        problems.extend(self.split.iter().flat_map(SplitConfig::problems));
         if self.require_target && self.target == TargetConfig::None {
             problems.push("`require_target` with `target: none` drops every query".to_owned());
+        }
+        problems
+    }
+
+    fn exact_problems(&self, exact: usize) -> Vec<String> {
+        let mut problems = Vec::new();
+        if exact == 0 {
+            problems.push(
+                "`exact_candidates` is 0: no candidate would be left; leave it out or give at least 1".to_owned(),
+            );
+        }
+        if let Some(top_k) = self.top_k.filter(|top_k| *top_k < exact) {
+            problems.push(format!("`exact_candidates` {exact} is more than `top_k` {top_k} leaves"));
+        }
+        if self.min_candidates > exact {
+            problems.push(format!("`min_candidates` {} is more than `exact_candidates` {exact}", self.min_candidates));
         }
         problems
     }

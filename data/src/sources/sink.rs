@@ -10,7 +10,8 @@ use crate::random::Stream;
 use crate::report::SetReport;
 use crate::rows::for_each_row;
 use crate::schema::check_permutation;
-use crate::sources::{RankingSetConfig, Selection, TargetConfig};
+use crate::sources::split::TailSplit;
+use crate::sources::{RankingSetConfig, Selection, SplitPart, TargetConfig};
 use crate::{DataError, RankingSample, TrecRun};
 
 /// Takes the samples of a source, applies the common options and passes on what is kept.
@@ -21,6 +22,7 @@ pub(crate) struct Sink<'a> {
     pub(crate) report: SetReport,
     seen: HashSet<String>,
     teacher: Option<TrecRun>,
+    split: Option<TailSplit<RankingSample>>,
     reservoir: Option<Reservoir>,
 }
 
@@ -39,7 +41,8 @@ impl<'a> Sink<'a> {
             _ => None,
         };
         let report = SetReport::new(format!("{}{path}", config.source.kind()), config.strict);
-        Ok(Self { config, emit, report, seen: HashSet::new(), teacher, reservoir })
+        let split = config.split.map(TailSplit::new);
+        Ok(Self { config, emit, report, seen: HashSet::new(), teacher, split, reservoir })
     }
 
     /// A sample from `path`:`line`. Breaks when no further sample is wanted.
@@ -62,6 +65,10 @@ impl<'a> Sink<'a> {
             self.report.drop_sample("too few candidates");
             return Ok(ControlFlow::Continue(()));
         }
+        if self.config.exact_candidates.is_some_and(|exact| sample.passages.len() < exact) {
+            self.report.drop_sample("fewer candidates than exact_candidates");
+            return Ok(ControlFlow::Continue(()));
+        }
         self.set_target(&mut sample);
         if sample.target.is_none() && self.config.require_target {
             self.report.drop_sample("no target");
@@ -70,7 +77,29 @@ impl<'a> Sink<'a> {
         if let Some(shuffle) = self.config.shuffle_candidates {
             sample = shuffled(&sample, shuffle.seed);
         }
-        self.pass_on(sample)
+        match &mut self.split {
+            None => self.pass_on(sample),
+            Some(split) => {
+                let (part, trained_on) = (split.part(), split.push(sample));
+                self.pass_on_part(trained_on, part == SplitPart::Train)
+            }
+        }
+    }
+
+    /// Rows of one part of a split: passed on while more are wanted, or counted.
+    fn pass_on_part(
+        &mut self,
+        rows: impl IntoIterator<Item = RankingSample>,
+        wanted: bool,
+    ) -> Result<ControlFlow<()>, DataError> {
+        for row in rows {
+            if !wanted {
+                self.report.drop_sample("in another part of the split");
+            } else if self.pass_on(row)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Rows of a file of any kind, malformed ones counted here.
@@ -120,13 +149,15 @@ impl<'a> Sink<'a> {
     }
 
     fn cut(&mut self, sample: RankingSample) -> RankingSample {
-        match self.config.top_k {
-            Some(top_k) if sample.passages.len() > top_k => {
-                self.report.note("candidates beyond top_k", (sample.passages.len() - top_k) as u64);
-                sample.select(&(0..top_k as u16).collect::<Vec<_>>())
+        let limits = [("top_k", self.config.top_k), ("exact_candidates", self.config.exact_candidates)];
+        let mut kept = sample.passages.len();
+        for (key, limit) in limits {
+            if let Some(limit) = limit.filter(|limit| *limit < kept) {
+                self.report.note(&format!("candidates beyond {key}"), (kept - limit) as u64);
+                kept = limit;
             }
-            _ => sample,
         }
+        if kept == sample.passages.len() { sample } else { sample.select(&(0..kept as u16).collect::<Vec<_>>()) }
     }
 
     fn set_target(&mut self, sample: &mut RankingSample) {
@@ -165,8 +196,15 @@ impl<'a> Sink<'a> {
         Some(order)
     }
 
-    /// Emits a random selection and gives the counts back.
+    /// Emits what could not be decided before the end (parts of a split, a random selection), gives the counts back.
     pub(super) fn finish(mut self) -> Result<SetReport, DataError> {
+        if let Some(split) = self.split.take() {
+            let part = split.part();
+            let (validation, test) = split.finish(&self.report.source)?;
+            // A limit that is reached ends its own part alone.
+            let _ = self.pass_on_part(validation, part == SplitPart::Validation)?;
+            let _ = self.pass_on_part(test, part == SplitPart::Test)?;
+        }
         if let Some(reservoir) = self.reservoir.take() {
             let left_out = reservoir.offered - reservoir.chosen.len() as u64;
             if left_out > 0 {
@@ -202,9 +240,8 @@ fn candidate_problem(sample: &RankingSample) -> Option<String> {
 
 /// The list in an order that depends on the seed and the query id alone.
 fn shuffled(sample: &RankingSample, seed: u64) -> RankingSample {
-    let id = blake3::hash(sample.query_id.as_bytes());
-    let id = u64::from_le_bytes(id.as_bytes()[..8].try_into().expect("eight bytes of a 32-byte hash"));
-    let order = Stream::new("shuffle candidates of a set", &[seed, id]).permutation(sample.passages.len());
+    let stream = Stream::for_id("shuffle candidates of a set", seed, &sample.query_id);
+    let order = stream.permutation(sample.passages.len());
     sample.select(&order.into_iter().map(|index| index as u16).collect::<Vec<_>>())
 }
 

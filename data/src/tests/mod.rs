@@ -2,10 +2,15 @@
 
 mod bad_input;
 mod batches;
+mod compact;
 mod formats;
 mod prepared;
 mod prompts;
+mod quora;
 mod real_data;
+mod recommendation;
+mod recommendation_real;
+mod splits;
 mod squad;
 mod truncation;
 

@@ -22,9 +22,6 @@ fn the_passage_with_the_answer_is_the_relevant_one() {
         .iter()
         .map(|sample| sample.passages.iter().find(|p| p.label == Some(1)).map(|p| (p.doc_id.as_str(), p.text.as_str())))
         .collect();
-    assert_eq!(
-        relevant,
-        [Some(("0-0-1", "It ends in the sea near Arles.")), Some(("0-0-2", "Boats carry salt."))]
-    );
+    assert_eq!(relevant, [Some(("0-0-1", "It ends in the sea near Arles.")), Some(("0-0-2", "Boats carry salt."))]);
     assert_eq!(report.dropped["no passage holds the answer"], 1, "{report}");
 }
