@@ -96,6 +96,11 @@ fn the_format_is_part_of_the_hash_and_bracketed_hashes_hold() {
     assert_ne!(hash(compact(PromptStyle::First)), hash(PromptConfig::of(PromptStyle::First)));
     // What is hashed is the settings as they are written: models trained before the key existed must still fit.
     assert!(!serde_json::to_string(&PromptConfig::default()).unwrap().contains("answer_format"));
+    let zephyr = PromptBuilder::new(super::tokenizer("bytes"), PromptConfig::default()).unwrap().hash();
+    assert_eq!(
+        zephyr, "140e4c914bda13aeb14c3e80f5d6297527be2ebf19ea73462df0be286a0ad738",
+        "as before there were formats"
+    );
     let read: PromptConfig =
         serde_json::from_str(r#"{"answer_format": "compact", "identifiers": "alphabetic"}"#).unwrap();
     assert_eq!((read.answer_format, read.validate().len()), (AnswerFormat::Compact, 0));
