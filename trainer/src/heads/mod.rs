@@ -1,0 +1,12 @@
+//! Training of small heads on a frozen model, from states that were computed once.
+
+mod adam;
+mod draft_head_config;
+mod draft_heads;
+mod draft_loss;
+mod state_table;
+
+pub use adam::Adam;
+pub use draft_head_config::DraftHeadConfig;
+pub use draft_heads::{DraftHeadReport, train_draft_heads};
+pub use state_table::StateTable;
