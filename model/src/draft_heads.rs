@@ -29,7 +29,6 @@ pub trait DraftHeads {
 
 /// Rows of the output layer for `tokens` (one identifier each, in the order of the candidates): `[N, hidden]` float32, a copy
 /// without gradient.
-#[must_use]
 pub fn identifier_rows(model: &CausalLm, tokens: &[i64]) -> Tensor {
     no_grad(|| {
         let ids = Tensor::from_slice(tokens).to_device(model.device());

@@ -1,0 +1,84 @@
+//! Medusa (Cai et al. 2024, arXiv:2401.10774): heads give several candidates for each place ahead, and one pass reads them all
+//! as a tree.
+
+use std::rc::Rc;
+
+use data::prompt::RankingPrompt;
+use model::{CausalLm, MedusaHeads};
+
+use super::blockwise::{check_heads, head_rows};
+use super::drafted_list::{DraftMethod, DraftedList, ItemTree, ranked};
+use super::{Decoded, Decoder};
+use crate::EvaluatorError;
+
+/// The first level of the tree is the model's own next item, which is certain; level `i + 1` holds, under each node, the best
+/// `branching` items of head `i` among those neither decided nor on the way to the node. The pass that reads the tree keeps the
+/// longest path on which the model itself would have gone, and one item more.
+#[derive(Debug, Clone)]
+pub struct Medusa {
+    heads: Rc<MedusaHeads>,
+    levels: usize,
+    branching: usize,
+    n_step: Option<u32>,
+}
+
+impl Medusa {
+    /// Levels of the tree where nothing else is said. There is one head less.
+    pub const LEVELS: usize = 4;
+    /// Items of a head under each node where nothing else is said.
+    pub const BRANCHING: usize = 3;
+
+    /// A tree of `levels` levels (as far as there are heads, one less than levels) with `branching` items under each node; at most
+    /// `n_step` passes, the prompt's included (0 counts as 1); `None`: until the list is the autoregressive one.
+    #[must_use]
+    pub fn new(heads: Rc<MedusaHeads>, levels: usize, branching: usize, n_step: Option<u32>) -> Self {
+        Self { heads, levels, branching, n_step }
+    }
+
+    /// Nodes below the first level.
+    fn tree_items(&self) -> usize {
+        (1..self.levels as u32).map(|level| self.branching.saturating_pow(level)).sum()
+    }
+}
+
+impl Decoder for Medusa {
+    fn name(&self) -> &'static str {
+        "medusa"
+    }
+
+    fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
+        check_heads(self.heads.as_ref(), prompt, "medusa")?;
+        let list = DraftedList::start(model, prompt, self.tree_items())?;
+        list.finish(self.n_step, &mut Branches { settings: self })
+    }
+}
+
+struct Branches<'a> {
+    settings: &'a Medusa,
+}
+
+impl DraftMethod for Branches<'_> {
+    fn advance(&mut self, list: &mut DraftedList<'_>) -> Result<(), EvaluatorError> {
+        let mut rows = head_rows(self.settings.heads.as_ref(), list.state())?;
+        rows.truncate(self.settings.levels.saturating_sub(1).min(list.worth_drafting()));
+        let mut tree = ItemTree::default();
+        self.grow(&mut tree, None, &rows, &list.undecided().collect::<Vec<_>>());
+        if tree.is_empty() {
+            list.verify(&[], 1)?;
+            return Ok(());
+        }
+        list.verify_tree(&tree)
+    }
+}
+
+impl Branches<'_> {
+    /// Adds the levels of `rows` below `parent`; `left` are the items that may still stand there.
+    fn grow(&self, tree: &mut ItemTree, parent: Option<usize>, rows: &[Vec<f32>], left: &[u16]) {
+        let Some((row, deeper)) = rows.split_first() else { return };
+        for item in ranked(row, left.to_vec()).into_iter().take(self.settings.branching) {
+            let node = tree.push(item, parent);
+            let below: Vec<u16> = left.iter().copied().filter(|other| *other != item).collect();
+            self.grow(tree, Some(node), deeper, &below);
+        }
+    }
+}
