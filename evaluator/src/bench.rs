@@ -1,12 +1,19 @@
 //! Decoding speed on one machine: random prompts, nothing to learn, the protocol beside the figures.
 
+use std::path::Path;
+use std::rc::Rc;
+
 use data::prompt::RankingPrompt;
 use data::random::Stream;
-use model::{AttentionPattern, CausalLm};
+use model::blockwise::BlockwiseHeads;
+use model::draft_heads::identifier_rows;
+use model::medusa::MedusaHeads;
+use model::one_pass::{HierarchicalAttention, OnePassSettings};
+use model::{AttentionPattern, CausalLm, LoadOptions};
 use serde::Serialize;
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
-use crate::decode::{AutoregressiveForced, Decoder, DecoderKind, SingleToken};
+use crate::decode::{Decoder, DecoderKind, DecoderParts, LastRead};
 use crate::generate::{GenerateOptions, generate_until};
 use crate::latency::Latency;
 use crate::{EvaluatorError, stats};
@@ -19,7 +26,8 @@ pub struct DecodeBench {
     /// Candidates; each takes 4 answer tokens (identifier and separator of three) but the last, which takes one less.
     /// Default 20, hence 79 tokens.
     pub num_candidates: usize,
-    /// Decoders to time. Default all.
+    /// Decoders to time, with heads that are not trained: what they compute does not change what it costs, but how many passes a
+    /// lossless decoder takes does. Default those that need no head.
     pub decoders: Vec<DecoderKind>,
     /// Timed rounds; all decoders run once in each. Default 5.
     pub repeats: usize,
@@ -34,7 +42,7 @@ impl Default for DecodeBench {
         Self {
             prompt_tokens: 1500,
             num_candidates: 20,
-            decoders: DecoderKind::ALL.to_vec(),
+            decoders: DecoderKind::PLAIN.to_vec(),
             repeats: 5,
             warmup: 1,
             seed: 42,
@@ -63,6 +71,8 @@ pub struct DecodeTiming {
     pub new_tokens_per_second: f64,
     /// Median over rounds of seconds / seconds of the bare prompt pass in the same round.
     pub prompt_passes: f64,
+    /// Median share of the time after the model's last pass, for decoders that tell.
+    pub share_after_model: Option<f64>,
 }
 
 /// Figures of all decoders.
@@ -88,20 +98,21 @@ pub fn decode(
     on_round: &mut dyn FnMut(usize),
 ) -> Result<DecodeReport, EvaluatorError> {
     check(model, bench)?;
+    let ways = bench.decoders.iter().map(|kind| Way::of(model, kind, bench)).collect::<Result<Vec<_>, _>>()?;
     let mut rounds: Vec<Vec<Run>> = Vec::new();
     for round in 0..bench.warmup + bench.repeats {
         let prompt = random_prompt(model, bench, round as u64);
         let mut runs = vec![prompt_pass(model, &prompt)?];
-        for kind in &bench.decoders {
-            runs.push(run(model, *kind, &prompt)?);
+        for way in &ways {
+            runs.push(way.run(model, &prompt)?);
         }
         if round >= bench.warmup {
             rounds.push(runs);
         }
         on_round(round);
     }
-    let names = std::iter::once("prompt_pass").chain(bench.decoders.iter().map(|kind| kind.name()));
-    let timings = names.enumerate().map(|(index, name)| timing(name, index, &rounds)).collect();
+    let names = std::iter::once("prompt_pass".to_owned()).chain(bench.decoders.iter().map(DecoderKind::name));
+    let timings = names.enumerate().map(|(index, name)| timing(&name, index, &rounds)).collect();
     Ok(DecodeReport {
         protocol: protocol(model, bench),
         timings,
@@ -169,6 +180,8 @@ struct Run {
     forward_passes: u32,
     new_tokens: u32,
     tokens_computed: u64,
+    /// Of `seconds`, those after the model's last pass.
+    after_model: Option<f64>,
 }
 
 /// The pass any decoder needs at least: prompt in, logits of the last row out.
@@ -182,37 +195,91 @@ fn prompt_pass(model: &CausalLm, prompt: &RankingPrompt) -> Result<Run, Evaluato
     // reading a value waits for the device
     let _ = logits.f_double_value(&[0, 0])?;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Run { seconds, forward_passes: 1, new_tokens: 0, tokens_computed: prompt.input_ids.len() as u64 })
+    let tokens_computed = prompt.input_ids.len() as u64;
+    Ok(Run { seconds, forward_passes: 1, new_tokens: 0, tokens_computed, after_model: None })
 }
 
-fn run(model: &CausalLm, kind: DecoderKind, prompt: &RankingPrompt) -> Result<Run, EvaluatorError> {
-    let decoded = match kind {
-        DecoderKind::Autoregressive => {
-            let max_new_tokens = prompt.identifiers.len() * 4 - 1;
-            let options = GenerateOptions { max_new_tokens, ignore_eos: true, ..GenerateOptions::default() };
-            let text = generate_until(model, &[], &prompt.input_ids, &options)?;
-            let (forward_passes, new_tokens) = (text.forward_passes, text.token_ids.len() as u32);
-            return Ok(Run {
-                seconds: text.seconds,
-                forward_passes,
-                new_tokens,
-                tokens_computed: text.tokens_computed,
-            });
+/// A decoder as it is timed.
+enum Way {
+    /// Free text of a fixed length: random weights never write an end token where an answer would end.
+    FreeText,
+    Decoder(Box<dyn Decoder>),
+}
+
+impl Way {
+    fn of(model: &CausalLm, kind: &DecoderKind, bench: &DecodeBench) -> Result<Self, EvaluatorError> {
+        if *kind == DecoderKind::Autoregressive {
+            return Ok(Self::FreeText);
         }
-        DecoderKind::AutoregressiveForced => AutoregressiveForced.decode(model, prompt)?,
-        DecoderKind::SingleToken => SingleToken.decode(model, prompt)?,
-    };
-    Ok(Run {
-        seconds: decoded.seconds,
-        forward_passes: decoded.forward_passes,
-        new_tokens: decoded.new_tokens,
-        tokens_computed: decoded.tokens_computed,
-    })
+        let parts = UntrainedParts { model, num_candidates: bench.num_candidates };
+        Ok(Self::Decoder(kind.build_headed(&parts, Rc::<LastRead>::default())?))
+    }
+
+    fn run(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Run, EvaluatorError> {
+        let decoder = match self {
+            Self::Decoder(decoder) => decoder,
+            Self::FreeText => {
+                let max_new_tokens = prompt.identifiers.len() * 4 - 1;
+                let options = GenerateOptions { max_new_tokens, ignore_eos: true, ..GenerateOptions::default() };
+                let text = generate_until(model, &[], &prompt.input_ids, &options)?;
+                return Ok(Run {
+                    seconds: text.seconds,
+                    forward_passes: text.forward_passes,
+                    new_tokens: text.token_ids.len() as u32,
+                    tokens_computed: text.tokens_computed,
+                    after_model: None,
+                });
+            }
+        };
+        let decoded = decoder.decode(model, prompt)?;
+        Ok(Run {
+            seconds: decoded.seconds,
+            forward_passes: decoded.forward_passes,
+            new_tokens: decoded.new_tokens,
+            tokens_computed: decoded.tokens_computed,
+            after_model: decoded.seconds_after_model,
+        })
+    }
+}
+
+/// Heads as they are before training.
+struct UntrainedParts<'a> {
+    model: &'a CausalLm,
+    num_candidates: usize,
+}
+
+impl UntrainedParts<'_> {
+    fn identifier_rows(&self) -> Tensor {
+        let tokens: Vec<i64> = (0..self.num_candidates as i64).collect();
+        identifier_rows(self.model, &tokens)
+    }
+}
+
+impl DecoderParts for UntrainedParts<'_> {
+    fn one_pass(&self, _: &OnePassSettings) -> Result<HierarchicalAttention, EvaluatorError> {
+        Ok(HierarchicalAttention::new(self.num_candidates, 1, Device::Cpu))
+    }
+
+    fn blockwise(&self) -> Result<BlockwiseHeads, EvaluatorError> {
+        let heads = BlockwiseHeads::default_num_heads(self.num_candidates);
+        Ok(BlockwiseHeads::new(&self.identifier_rows(), heads, BlockwiseHeads::BOTTLENECK, 1))
+    }
+
+    fn medusa(&self, num_heads: usize) -> Result<MedusaHeads, EvaluatorError> {
+        Ok(MedusaHeads::new(&self.identifier_rows(), num_heads))
+    }
+
+    fn draft_model(&self, folder: &Path) -> Result<CausalLm, EvaluatorError> {
+        let options = LoadOptions { device: self.model.device(), kind: self.model.kind() };
+        Ok(CausalLm::load(folder, &options)?)
+    }
 }
 
 fn timing(name: &str, index: usize, rounds: &[Vec<Run>]) -> DecodeTiming {
     let all_seconds: Vec<f64> = rounds.iter().map(|runs| runs[index].seconds).collect();
     let ratios: Vec<f64> = rounds.iter().map(|runs| runs[index].seconds / runs[0].seconds.max(1e-9)).collect();
+    let after = rounds.iter().map(|runs| Some(runs[index].after_model? / runs[index].seconds.max(1e-9)));
+    let after: Option<Vec<f64>> = after.collect();
     let latency = Latency::of(&all_seconds);
     let first = rounds[0][index];
     DecodeTiming {
@@ -225,14 +292,15 @@ fn timing(name: &str, index: usize, rounds: &[Vec<Run>]) -> DecodeTiming {
         tokens_computed: first.tokens_computed,
         new_tokens_per_second: f64::from(first.new_tokens) / latency.median.max(1e-9),
         prompt_passes: stats::percentile(&ratios, 50.0),
+        share_after_model: after.map(|shares| stats::percentile(&shares, 50.0)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use model::config::Architecture;
-    use model::{LoadOptions, ModelConfig};
-    use tch::{Device, Kind};
+    use model::ModelConfig;
+    use tch::Kind;
 
     use super::*;
 

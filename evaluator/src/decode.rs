@@ -2,9 +2,17 @@
 
 mod autoregressive;
 mod autoregressive_forced;
+mod blockwise;
 mod continuation;
+mod drafted_list;
+mod jacobi;
 mod kind;
+mod medusa;
+mod node_probabilities;
+mod one_pass;
+pub mod settings;
 mod single_token;
+mod speculative;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -14,9 +22,17 @@ use model::CausalLm;
 
 pub use autoregressive::Autoregressive;
 pub use autoregressive_forced::AutoregressiveForced;
+pub(crate) use autoregressive_forced::{answer_tokens, check_forced, write_ranking};
+pub use blockwise::Blockwise;
 pub(crate) use continuation::{Continuation, check_context};
-pub use kind::DecoderKind;
+pub use jacobi::Jacobi;
+pub use kind::{BuildDecoder, DecoderKind, DecoderParts, NeededHead, NoParts};
+pub use medusa::Medusa;
+pub(crate) use node_probabilities::read_behind;
+pub use one_pass::{LastRead, OnePass};
 pub use single_token::SingleToken;
+pub(crate) use single_token::single_tokens;
+pub use speculative::{Drafter, Speculative};
 
 use crate::EvaluatorError;
 
@@ -51,6 +67,11 @@ pub struct Decoded {
     pub repair: RepairCounts,
     /// The answer, where one was written.
     pub text: Option<String>,
+    /// Items that a pass after the first decided, on average; 1 without drafts. The last item, which is left over, is not
+    /// counted. `None` where nothing is drafted or the first pass was the only one.
+    pub accepted_per_pass: Option<f32>,
+    /// Of `seconds`, those spent after the model's last pass, where the decoder has such a part.
+    pub seconds_after_model: Option<f64>,
 }
 
 /// Checks what every decoder needs of a prompt.

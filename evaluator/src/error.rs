@@ -98,9 +98,9 @@ pub enum EvaluatorError {
         /// Values needed.
         wanted: usize,
     },
-    /// single_token cannot read identifiers of several tokens.
+    /// One row of logits cannot tell identifiers of several tokens apart.
     #[error(
-        "query `{query_id}`: decoder `single_token` needs identifiers of one token, but candidate {candidate} takes \
+        "query `{query_id}`: candidates read off one row of logits need identifiers of one token, but candidate {candidate} takes \
          {tokens} tokens; use `identifiers: alphabetic` or decoder `autoregressive_forced`"
     )]
     MultiTokenIdentifier {
@@ -110,6 +110,34 @@ pub enum EvaluatorError {
         candidate: usize,
         /// Tokens of its identifier.
         tokens: usize,
+    },
+    /// Heads name a fixed number of candidates.
+    #[error(
+        "query `{query_id}`: {got} candidates, but the heads of decoder `{decoder}` were made for {wanted}; rank lists of that \
+         length or train heads for this one"
+    )]
+    HeadCandidates {
+        /// Which sample.
+        query_id: String,
+        /// Which decoder.
+        decoder: &'static str,
+        /// Candidates of the sample.
+        got: usize,
+        /// Candidates the heads name.
+        wanted: usize,
+    },
+    /// A draft model reads the same tokens as the model it drafts for.
+    #[error(
+        "query `{query_id}`: token {token} is beyond the draft model's vocabulary of {vocab_size}; use a draft model with the \
+         same tokenizer"
+    )]
+    DraftVocabulary {
+        /// Which sample.
+        query_id: String,
+        /// Largest token of prompt and answer.
+        token: i64,
+        /// Of the draft model.
+        vocab_size: i64,
     },
     /// Two candidates cannot be told apart.
     #[error(
@@ -122,6 +150,48 @@ pub enum EvaluatorError {
         first: usize,
         /// 1-based.
         second: usize,
+    },
+    /// Lists of different lengths where heads want one.
+    #[error(
+        "set `{set}` has lists of {first} and of {other} candidates (query `{query_id}`); heads learn for one number: \
+         set `exact_candidates`"
+    )]
+    UnequalLists {
+        /// Which set.
+        set: String,
+        /// Candidates of the first list.
+        first: usize,
+        /// Candidates of another.
+        other: usize,
+        /// Which other.
+        query_id: String,
+    },
+    /// A head for another number of candidates.
+    #[error(
+        "decoder `{decoder}` has a head for lists of {head} candidates and is given one of {list}; set `exact_candidates`, or \
+         a window of {head}"
+    )]
+    HeadSize {
+        /// Its name.
+        decoder: String,
+        /// Candidates the head was trained for.
+        head: usize,
+        /// Candidates of the list.
+        list: usize,
+    },
+    /// What a decoder needs beside the model cannot be had.
+    #[error("{what}: {problem}")]
+    Parts {
+        /// Which part.
+        what: String,
+        /// Why not.
+        problem: String,
+    },
+    /// A decoder without the head it needs.
+    #[error("decoder `{decoder}` needs a trained head; train one (section `heads` of an experiment file) or give its folder")]
+    NoHead {
+        /// Its name.
+        decoder: String,
     },
     /// A prompt without candidates or without an identifier's tokens.
     #[error("query `{query_id}`: the prompt has nothing to rank ({reason})")]

@@ -30,6 +30,7 @@ pub mod report;
 pub mod sliding;
 pub mod stats;
 pub mod table;
+pub mod teacher;
 
 pub use error::EvaluatorError;
 pub use evaluate::EvaluateConfig;

@@ -104,6 +104,9 @@ pub struct Reranked {
     pub prompt_seconds: f64,
     /// What was mended.
     pub repair: RepairCounts,
+    /// As [`crate::decode::Decoded::accepted_per_pass`], of the last window that tells.
+    #[serde(default)]
+    pub accepted_per_pass: Option<f32>,
 }
 
 /// Ranks a sample's candidates. Identifiers are given anew in every window; each window permutes its places in the list.
@@ -135,6 +138,7 @@ pub fn rerank(
         seconds: 0.0,
         prompt_seconds: 0.0,
         repair: RepairCounts::default(),
+        accepted_per_pass: None,
     };
     let sweep = config.sweep(n);
     for _ in 0..config.num_passes {
@@ -173,6 +177,7 @@ fn rank_window(
     ranked.tokens_computed += decoded.tokens_computed;
     ranked.seconds += decoded.seconds;
     ranked.repair.add(&decoded.repair);
+    ranked.accepted_per_pass = decoded.accepted_per_pass.or(ranked.accepted_per_pass);
     Ok(())
 }
 

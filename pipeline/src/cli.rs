@@ -222,9 +222,12 @@ pub struct RankArgs {
     /// Where to write the TREC run.
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// How to decode.
+    /// How to decode: a name, or with settings as in an experiment file, `{one_pass: {n_group: 4}}`.
     #[arg(long, default_value = "single_token", value_name = "NAME")]
     pub decoder: String,
+    /// Folder of the decoder's head, for decoders that need one (`runs/NAME/heads/MODEL/HEAD`).
+    #[arg(long, value_name = "DIR")]
+    pub head: Option<PathBuf>,
     /// Candidates per query that are reranked; the rest stay below, in their order.
     #[arg(long, default_value_t = 100)]
     pub top_k: usize,

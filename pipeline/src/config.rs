@@ -6,6 +6,7 @@ pub mod decode;
 pub mod device;
 pub mod environment;
 pub mod experiment;
+pub mod heads;
 pub mod key_path;
 pub mod load;
 pub mod locate;

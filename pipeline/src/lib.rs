@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod failure;
+pub mod head_parts;
 pub mod hub;
 pub mod interrupt;
 pub mod logging;

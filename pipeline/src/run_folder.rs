@@ -48,6 +48,18 @@ impl RunFolder {
     pub fn predictions(&self) -> PathBuf {
         self.root.join("predictions")
     }
+    /// The model's own rankings of a set, and what heads learn from; of each model, set and settings a folder.
+    pub fn teacher(&self, model: &str, set: &str) -> PathBuf {
+        self.root.join("teacher").join(format!("{set}.{model}"))
+    }
+    /// A model's own rankings of a set.
+    pub fn rankings(&self, model: &str, set: &str) -> PathBuf {
+        self.root.join("rankings").join(format!("{set}.{model}.parquet"))
+    }
+    /// A head trained on a model.
+    pub fn head(&self, model: &str, head: &str) -> PathBuf {
+        self.root.join("heads").join(model).join(head)
+    }
     /// Result tables.
     pub fn tables(&self) -> PathBuf {
         self.root.join("tables")

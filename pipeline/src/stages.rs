@@ -1,10 +1,12 @@
 //! The four stages of an experiment, and what they share.
 
 pub mod evaluate;
+pub mod heads;
 pub mod overlap;
 pub mod plan;
 pub mod prepare;
 pub mod report;
+pub mod subject;
 pub mod train;
 
 use std::path::{Path, PathBuf};

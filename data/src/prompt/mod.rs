@@ -186,6 +186,13 @@ impl PromptBuilder {
         Ok(String::new())
     }
 
+    /// Tokens of the first candidates' identifiers, as far as each is one token.
+    #[must_use]
+    pub fn single_identifier_tokens(&self) -> Vec<i64> {
+        let single = |identifier: &Vec<i64>| if let [token] = identifier[..] { Some(token) } else { None };
+        self.layout.identifiers.iter().map_while(single).collect()
+    }
+
     /// Token ids of the answer `[B] > [A]<end of turn>` (compact ` B A<end of turn>`) for an order (0-based candidate indices, best first).
     ///
     /// # Panics

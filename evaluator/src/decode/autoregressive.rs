@@ -58,6 +58,8 @@ impl Decoder for Autoregressive {
             tokens_computed: generated.tokens_computed,
             seconds: generated.seconds,
             text: Some(text),
+            accepted_per_pass: None,
+            seconds_after_model: None,
         })
     }
 }

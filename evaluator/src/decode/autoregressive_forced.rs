@@ -6,6 +6,7 @@
 
 use data::prompt::RankingPrompt;
 use model::CausalLm;
+use tch::Tensor;
 
 use super::continuation::{ColumnLogits, Continuation, OutputColumns};
 use super::{Decoded, Decoder, RepairCounts, check_context, check_prompt, prompt_with_opening};
@@ -21,29 +22,12 @@ impl Decoder for AutoregressiveForced {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
-        check_prompt(prompt)?;
-        check_separator(prompt)?;
-        let n = prompt.identifiers.len();
-        let mut pending = prompt_with_opening(prompt);
-        let answer: usize = prompt.identifiers.iter().map(|identifier| identifier.len() + prompt.separator.len()).sum();
+        check_forced(prompt)?;
+        let pending = prompt_with_opening(prompt);
+        let answer = answer_tokens(prompt);
         check_context(model, &prompt.query_id, pending.len() + answer)?;
         let mut text = Continuation::new(model, pending.len() + answer);
-        let tokens = prompt.identifiers.iter().flatten().chain(prompt.separator.first()).copied();
-        let columns = OutputColumns::select(model, tokens);
-        let mut unused: Vec<u16> = (0..n as u16).collect();
-        let mut order = Vec::with_capacity(n);
-        let mut new_tokens = prompt.opening.len();
-        while !unused.is_empty() {
-            let place = Place { prompt, columns: &columns, candidates: unused.clone() };
-            let (chosen, ids) = place.choose(&mut text, &mut pending)?;
-            new_tokens += ids;
-            unused.retain(|candidate| *candidate != chosen);
-            order.push(chosen);
-            if !unused.is_empty() {
-                pending.extend(&prompt.separator);
-                new_tokens += prompt.separator.len();
-            }
-        }
+        let (order, new_tokens) = write_ranking(&mut text, prompt, pending, &mut |_| ())?;
         Ok(Decoded {
             order,
             scores: None,
@@ -53,20 +37,65 @@ impl Decoder for AutoregressiveForced {
             seconds: text.seconds(),
             repair: RepairCounts::default(),
             text: None,
+            accepted_per_pass: None,
+            seconds_after_model: None,
         })
     }
+}
+
+/// Tokens of identifiers and separators, a separator after the last one included.
+pub(crate) fn answer_tokens(prompt: &RankingPrompt) -> usize {
+    prompt.identifiers.iter().map(|identifier| identifier.len() + prompt.separator.len()).sum()
+}
+
+/// Checks what constrained decoding needs of a prompt.
+pub(crate) fn check_forced(prompt: &RankingPrompt) -> Result<(), EvaluatorError> {
+    check_prompt(prompt)?;
+    check_separator(prompt)
+}
+
+/// Writes the ranking, after `text` and the `pending` tokens that it has not read yet (the opening at least, unless it was
+/// read). `on_state` is given the state that each place but the last is chosen from, `[1, hidden]`. Returns the order and the tokens of
+/// the answer, the opening among them.
+pub(crate) fn write_ranking(
+    text: &mut Continuation,
+    prompt: &RankingPrompt,
+    mut pending: Vec<i64>,
+    on_state: &mut dyn FnMut(&Tensor),
+) -> Result<(Vec<u16>, usize), EvaluatorError> {
+    let n = prompt.identifiers.len();
+    let tokens = prompt.identifiers.iter().flatten().chain(prompt.separator.first()).copied();
+    let columns = OutputColumns::select(text.model, tokens);
+    let mut unused: Vec<u16> = (0..n as u16).collect();
+    let mut order = Vec::with_capacity(n);
+    let mut new_tokens = prompt.opening.len();
+    while !unused.is_empty() {
+        let place = Place { prompt, columns: &columns, candidates: unused.clone() };
+        let (chosen, ids) = place.choose(text, &mut pending, on_state)?;
+        new_tokens += ids;
+        unused.retain(|candidate| *candidate != chosen);
+        order.push(chosen);
+        if !unused.is_empty() {
+            pending.extend(&prompt.separator);
+            new_tokens += prompt.separator.len();
+        }
+    }
+    Ok((order, new_tokens))
 }
 
 /// An identifier that is the start of another must not be followed by a separator that looks like the other's rest.
 fn check_separator(prompt: &RankingPrompt) -> Result<(), EvaluatorError> {
     let bad = |reason| Err(EvaluatorError::BadPrompt { query_id: prompt.query_id.clone(), reason });
-    let Some(separator) = prompt.separator.first() else {
-        return if prompt.identifiers.len() > 1 { bad("no separator between identifiers") } else { Ok(()) };
-    };
     for short in &prompt.identifiers {
         let mut rest = prompt.identifiers.iter().filter_map(|long| long.strip_prefix(short.as_slice()));
-        if rest.any(|rest| rest.first() == Some(separator)) {
-            return bad("an identifier goes on with the separator's first token");
+        match prompt.separator.first() {
+            Some(separator) if rest.any(|rest| rest.first() == Some(separator)) => {
+                return bad("an identifier goes on with the separator's first token");
+            }
+            None if rest.any(|rest| !rest.is_empty()) => {
+                return bad("no separator, and an identifier is the start of another");
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -82,12 +111,20 @@ struct Place<'a> {
 
 impl Place<'_> {
     /// Chooses a candidate token by token; its identifier's tokens are left in `pending`. Returns it and their number.
-    fn choose(mut self, text: &mut Continuation, pending: &mut Vec<i64>) -> Result<(u16, usize), EvaluatorError> {
+    fn choose(
+        mut self,
+        text: &mut Continuation,
+        pending: &mut Vec<i64>,
+        on_state: &mut dyn FnMut(&Tensor),
+    ) -> Result<(u16, usize), EvaluatorError> {
         let mut depth = 0;
         while self.candidates.len() > 1 {
             if !self.all_agree(depth) {
                 let hidden = text.feed(pending);
                 pending.clear();
+                if depth == 0 {
+                    on_state(&hidden);
+                }
                 let logits = self.columns.logits(&hidden, &self.prompt.query_id)?;
                 let best = self.best_token(depth, &logits);
                 self.candidates.retain(|candidate| next_token(self.prompt, *candidate, depth) == Some(best));

@@ -9,9 +9,11 @@ use crate::EvaluatorError;
 
 /// One sequence and its cache.
 pub(crate) struct Continuation<'m> {
-    model: &'m CausalLm,
-    cache: KvCache,
+    pub model: &'m CausalLm,
+    pub cache: KvCache,
     started: Instant,
+    /// Hidden state of the last token read, `[1, hidden]`.
+    last: Option<Tensor>,
     pub passes: u32,
     pub tokens: u64,
 }
@@ -21,18 +23,25 @@ impl<'m> Continuation<'m> {
     pub fn new(model: &'m CausalLm, capacity: usize) -> Self {
         let started = Instant::now();
         let cache = model.new_cache(1, capacity as i64);
-        Self { model, cache, started, passes: 0, tokens: 0 }
+        Self { model, cache, started, last: None, passes: 0, tokens: 0 }
     }
 
-    /// Reads `ids` in one pass; the last one's final hidden state, `[1, hidden]`.
+    /// Reads `ids` in one pass; the last one's final hidden state, `[1, hidden]`. Without `ids` there is no pass, and the state
+    /// is that of the last token read before.
+    ///
+    /// # Panics
+    /// When nothing was ever read.
     pub fn feed(&mut self, ids: &[i64]) -> Tensor {
-        self.passes += 1;
-        self.tokens += ids.len() as u64;
-        no_grad(|| {
-            let input = Tensor::from_slice(ids).unsqueeze(0).to_device(self.model.device()); // [1, seq]
-            let hidden = self.model.forward(&input, &AttentionPattern::Causal, Some(&mut self.cache));
-            last_row(&hidden)
-        })
+        if !ids.is_empty() {
+            self.passes += 1;
+            self.tokens += ids.len() as u64;
+            let hidden = no_grad(|| {
+                let input = Tensor::from_slice(ids).unsqueeze(0).to_device(self.model.device()); // [1, seq]
+                last_row(&self.model.forward(&input, &AttentionPattern::Causal, Some(&mut self.cache)))
+            });
+            self.last = Some(hidden);
+        }
+        self.last.as_ref().expect("something was read").shallow_clone()
     }
 
     pub fn seconds(&self) -> f64 {
@@ -70,12 +79,24 @@ impl OutputColumns {
 
     /// Logits of all columns after `hidden` `[1, hidden]`.
     pub fn logits(&self, hidden: &Tensor, what: &str) -> Result<ColumnLogits<'_>, EvaluatorError> {
+        Ok(ColumnLogits { tokens: &self.tokens, values: self.values(hidden, what)? })
+    }
+
+    /// As [`Self::logits`] for each of `hidden` `[rows, hidden]`.
+    pub fn rows(&self, hidden: &Tensor, what: &str) -> Result<Vec<ColumnLogits<'_>>, EvaluatorError> {
+        let values = self.values(hidden, what)?;
+        let row = |values: &[f32]| ColumnLogits { tokens: &self.tokens, values: values.to_vec() };
+        Ok(values.chunks(self.tokens.len()).map(row).collect())
+    }
+
+    /// Row after row, columns in the order of `tokens`.
+    fn values(&self, hidden: &Tensor, what: &str) -> Result<Vec<f32>, EvaluatorError> {
         let logits = no_grad(|| hidden.to_kind(Kind::Float).linear::<&Tensor>(&self.weight, None).view(-1));
         let values = Vec::<f32>::try_from(&logits)?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(EvaluatorError::NonFiniteLogits { what: what.to_owned() });
         }
-        Ok(ColumnLogits { tokens: &self.tokens, values })
+        Ok(values)
     }
 }
 

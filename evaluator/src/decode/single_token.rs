@@ -44,12 +44,14 @@ impl Decoder for SingleToken {
             seconds: started.elapsed().as_secs_f64(),
             repair: RepairCounts::default(),
             text: None,
+            accepted_per_pass: None,
+            seconds_after_model: None,
         })
     }
 }
 
 /// The one token of each identifier.
-fn single_tokens(prompt: &RankingPrompt) -> Result<Vec<i64>, EvaluatorError> {
+pub(crate) fn single_tokens(prompt: &RankingPrompt) -> Result<Vec<i64>, EvaluatorError> {
     let token = |(index, identifier): (usize, &Vec<i64>)| match identifier[..] {
         [token] => Ok(token),
         _ => Err(EvaluatorError::MultiTokenIdentifier {

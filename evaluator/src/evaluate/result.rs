@@ -60,6 +60,9 @@ pub struct Cost {
     pub latency: Latency,
     /// Against the baseline decoder, where there is one and this is not it.
     pub speedup: Option<Speedup>,
+    /// Against `autoregressive_forced`, where it was run and this is not it.
+    #[serde(default)]
+    pub speedup_over_forced: Option<Speedup>,
     /// Windows.
     pub windows: f64,
     /// Passes of the model.
@@ -70,6 +73,9 @@ pub struct Cost {
     pub tokens_computed: f64,
     /// Seconds of writing and tokenising prompts, not part of `latency`.
     pub prompt_seconds: f64,
+    /// Items that a pass after the first decided, for decoders that draft.
+    #[serde(default)]
+    pub accepted_per_pass: Option<f64>,
 }
 
 /// One model on one set.

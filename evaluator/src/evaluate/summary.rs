@@ -8,7 +8,7 @@ use super::predictions::{DecoderLine, Predictions};
 use super::result::{Cost, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation};
 use super::{EvaluateConfig, EvaluationJob};
 use crate::EvaluatorError;
-use crate::decode::RepairCounts;
+use crate::decode::{DecoderKind, RepairCounts};
 use crate::latency::{Latency, Speedup};
 use crate::measures::trec_eval::scored_in_order;
 use crate::measures::{Averaging, Fidelity, Judgements, RankedLists, RunEvaluation, compare_orders, evaluate_run};
@@ -30,15 +30,16 @@ pub fn summarise(
     let (first_stage, run) = scoring.row(FIRST_STAGE, &first_stage_lists(samples))?;
     let decoders: Vec<&str> = job.decoders.iter().map(|decoder| decoder.name()).collect();
     let lines = decoders.iter().map(|name| lines_of(name, samples, predictions)).collect::<Result<Vec<_>, _>>()?;
-    let position = |kind: Option<crate::decode::DecoderKind>| {
-        kind.and_then(|kind| decoders.iter().position(|name| *name == kind.name()))
+    let position = |kind: Option<DecoderKind>| {
+        kind.and_then(|kind| decoders.iter().position(|name| kind.name() == *name))
     };
     let (baseline, reference) = (position(config.speedup_baseline()), position(config.fidelity_reference()));
+    let forced = position(Some(DecoderKind::AutoregressiveForced));
     let mut rows = Vec::new();
     for (index, name) in decoders.iter().enumerate() {
         let (mut row, _) = scoring.row(name, &reranked_lists(samples, &lines[index]))?;
-        let timed_against = baseline.filter(|baseline| *baseline != index).map(|baseline| lines[baseline].as_slice());
-        row.cost = Some(cost(&lines[index], timed_against, config)?);
+        let others = |other: Option<usize>| other.filter(|other| *other != index).map(|other| lines[other].as_slice());
+        row.cost = Some(cost(&lines[index], others(baseline), others(forced), config)?);
         if let Some(reference) = reference {
             row.fidelity = fidelity(&lines[index], &lines[reference], config)?;
         }
@@ -126,20 +127,26 @@ fn lines_of<'a>(
 fn cost(
     lines: &[&DecoderLine],
     baseline: Option<&[&DecoderLine]>,
+    forced: Option<&[&DecoderLine]>,
     config: &EvaluateConfig,
 ) -> Result<Cost, EvaluatorError> {
     let column = |value: fn(&DecoderLine) -> f64| lines.iter().map(|line| value(line)).collect::<Vec<f64>>();
     let seconds = |lines: &[&DecoderLine]| lines.iter().map(|line| line.ranking.seconds).collect::<Vec<f64>>();
-    let speedup =
-        baseline.map(|baseline| Speedup::paired(&seconds(lines), &seconds(baseline), &config.bootstrap)).transpose()?;
+    let over = |other: Option<&[&DecoderLine]>| {
+        other.map(|other| Speedup::paired(&seconds(lines), &seconds(other), &config.bootstrap)).transpose()
+    };
+    let (speedup, speedup_over_forced) = (over(baseline)?, over(forced)?);
+    let accepted: Vec<f64> = lines.iter().filter_map(|line| line.ranking.accepted_per_pass.map(f64::from)).collect();
     Ok(Cost {
         latency: Latency::of(&seconds(lines)),
         speedup,
+        speedup_over_forced,
         windows: mean(&column(|line| f64::from(line.ranking.windows))),
         forward_passes: mean(&column(|line| f64::from(line.ranking.forward_passes))),
         new_tokens: mean(&column(|line| f64::from(line.ranking.new_tokens))),
         tokens_computed: mean(&column(|line| line.ranking.tokens_computed as f64)),
         prompt_seconds: mean(&column(|line| line.ranking.prompt_seconds)),
+        accepted_per_pass: (!accepted.is_empty()).then(|| mean(&accepted)),
     })
 }
 

@@ -76,7 +76,7 @@ fn baseline_of<'a>(
             other.rows.iter().find(|other| other.decoder == row.decoder)
         }
         SignificanceBaseline::Decoder(kind) if kind.name() == row.decoder => None,
-        SignificanceBaseline::Decoder(kind) => evaluation.row(kind.name()),
+        SignificanceBaseline::Decoder(kind) => evaluation.row(&kind.name()),
     }
 }
 
@@ -245,8 +245,10 @@ pub fn cost_table(evaluations: &[SetEvaluation]) -> Table {
         Column::number("latency_p95", "p95", 3, None).unit("s"),
         Column::number("speedup", "Speedup", 2, None).unit("x"),
         Column::number("speedup_of_sums", "of sums", 2, None).unit("x"),
+        Column::number("speedup_over_forced", "over forced", 2, None).unit("x"),
         Column::number("windows", "Windows", 1, None),
         Column::number("forward_passes", "Passes", 1, None),
+        Column::number("accepted_per_pass", "Accepted a pass", 2, None),
         Column::number("new_tokens", "New tokens", 1, None),
         Column::number("tokens_computed", "Tokens read", 0, None),
         Column::number("ok", "Answers ok", 0, None),
@@ -265,8 +267,10 @@ pub fn cost_table(evaluations: &[SetEvaluation]) -> Table {
             Cell::number(cost.latency.p95),
             speedup.map_or(Cell::Empty, |s| Cell::with_interval(s.median, s.interval)),
             speedup.map_or(Cell::Empty, |s| Cell::number(s.of_sums)),
+            cost.speedup_over_forced.map_or(Cell::Empty, |s| Cell::with_interval(s.median, s.interval)),
             Cell::number(cost.windows),
             Cell::number(cost.forward_passes),
+            cost.accepted_per_pass.map_or(Cell::Empty, Cell::number),
             Cell::number(cost.new_tokens),
             Cell::number(cost.tokens_computed),
         ]);
@@ -279,7 +283,7 @@ pub fn cost_table(evaluations: &[SetEvaluation]) -> Table {
     }
     table.notes.push(
         "Means a query, windows summed; tokenising is not in the time. Answers are counted one by one (a window is one \
-         answer); a broken one can count under several heads."
+         answer); a broken one can count under several heads. Accepted: items that a pass after the prompt's decided."
             .into(),
     );
     table

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use data::prompt::Identifiers;
 
 use super::*;
-use crate::decode::DecoderKind;
+use crate::decode::{BuildDecoder, DecoderKind, NoParts};
 use crate::decode::tests::{FakePrompts, sample, tiny, tokenizer};
 use crate::measures::RankingMeasure;
 
@@ -23,12 +23,19 @@ fn fixture(num_queries: usize) -> Fixture {
     judgements.insert("never retrieved".into(), HashMap::from([("d".to_owned(), 1)]));
     judgements.remove("q0");
     let config = EvaluateConfig {
-        decoders: DecoderKind::ALL.to_vec(),
+        decoders: DecoderKind::PLAIN.to_vec(),
         window: WindowConfig { size: 6, stride: 3, num_passes: 1 },
         ..EvaluateConfig::default()
     };
     let tokenizer = tokenizer();
-    let decoders = config.decoders.iter().map(|kind| kind.build(&tokenizer, Identifiers::Alphabetic, None)).collect();
+    let with = BuildDecoder {
+        tokenizer: &tokenizer,
+        identifiers: Identifiers::Alphabetic,
+        max_new_tokens: None,
+        parts: &NoParts,
+        last_read: std::rc::Rc::default(),
+    };
+    let decoders = config.decoders.iter().map(|kind| kind.build(&with).unwrap()).collect();
     Fixture { model: tiny(5), samples, judgements, decoders, config }
 }
 

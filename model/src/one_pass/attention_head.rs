@@ -33,6 +33,12 @@ impl HierarchicalAttention {
         Self { q_weight: uniform(&[n, n]), q_bias: uniform(&[n]), k_weight: uniform(&[n, n]), k_bias: uniform(&[n]) }
     }
 
+    /// Candidates of a list.
+    #[must_use]
+    pub fn num_candidates(&self) -> usize {
+        self.q_bias.size()[0] as usize
+    }
+
     /// Weights by name, sharing storage.
     #[must_use]
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {

@@ -6,6 +6,8 @@ use evaluator::decode::DecoderKind;
 
 use super::print_json;
 use crate::cli::{BenchCommand, BenchDecodeArgs, BenchTrainStepArgs};
+use crate::config::decode::decode;
+use crate::config::problem::Problem;
 use crate::failure::UsageError;
 use crate::model_source;
 
@@ -16,7 +18,7 @@ use crate::model_source;
 pub fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::TrainStep(args) => train_step(&args),
-        BenchCommand::Decode(args) => decode(&args),
+        BenchCommand::Decode(args) => bench_decode(&args),
     }
 }
 
@@ -51,7 +53,7 @@ fn train_step(args: &BenchTrainStepArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn decode(args: &BenchDecodeArgs) -> anyhow::Result<()> {
+fn bench_decode(args: &BenchDecodeArgs) -> anyhow::Result<()> {
     let bench = DecodeBench {
         prompt_tokens: args.prompt_tokens,
         num_candidates: args.candidates,
@@ -67,11 +69,19 @@ fn decode(args: &BenchDecodeArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&serde_json::to_value(&report).context("cannot encode the figures")?);
     }
-    println!("{:<22} {:>8} {:>8} {:>7} {:>14}", "decoder", "seconds", "p95", "passes", "prompt passes");
+    println!(
+        "{:<22} {:>8} {:>8} {:>7} {:>14} {:>12}",
+        "decoder", "seconds", "p95", "passes", "prompt passes", "after model"
+    );
     for timing in &report.timings {
         println!(
-            "{:<22} {:>8.3} {:>8.3} {:>7} {:>14.2}",
-            timing.name, timing.seconds, timing.seconds_p95, timing.forward_passes, timing.prompt_passes
+            "{:<22} {:>8.3} {:>8.3} {:>7} {:>14.2} {:>12}",
+            timing.name,
+            timing.seconds,
+            timing.seconds_p95,
+            timing.forward_passes,
+            timing.prompt_passes,
+            timing.share_after_model.map_or(String::new(), |share| format!("{:.1} %", 100.0 * share))
         );
     }
     println!("peak memory {:.0} MiB, {} threads", report.peak_rss_mib, report.threads);
@@ -85,18 +95,38 @@ fn decode(args: &BenchDecodeArgs) -> anyhow::Result<()> {
 /// For a name that is none.
 pub fn decoders(names: &[String]) -> Result<Vec<DecoderKind>, UsageError> {
     if names.is_empty() {
-        return Ok(DecoderKind::ALL.to_vec());
+        return Ok(DecoderKind::PLAIN.to_vec());
     }
     names.iter().map(|name| decoder(name)).collect()
 }
 
-/// The named decoder.
+/// Problems of a value in one line.
+fn words(problems: &[Problem]) -> String {
+    let one = |problem: &Problem| {
+        format!("`{}`: {} {}", problem.path, problem.message, problem.hint.as_deref().unwrap_or_default())
+    };
+    problems.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// The named decoder, or `{name: {settings}}`.
 ///
 /// # Errors
 /// For a name that is none.
 pub fn decoder(name: &str) -> Result<DecoderKind, UsageError> {
+    if name.trim_start().starts_with('{') {
+        let hint = "write it as in an experiment file: `{one_pass: {n_group: 4}}`";
+        let kind: DecoderKind = serde_yaml::from_str::<serde_yaml::Value>(name)
+            .map_err(|error| error.to_string())
+            .and_then(|value| decode(value).map_err(|problems| words(&problems)))
+            .map_err(|problem| UsageError::new(format!("decoder `{name}`: {problem}"), hint))?;
+        return match kind.validate().first() {
+            Some(problem) => Err(UsageError::new(format!("decoder `{name}`: {problem}"), hint)),
+            None => Ok(kind),
+        };
+    }
     DecoderKind::from_name(name).ok_or_else(|| {
-        let known = DecoderKind::ALL.map(DecoderKind::name);
+        let known = DecoderKind::all();
+        let known: Vec<&str> = known.iter().map(DecoderKind::method).collect();
         UsageError::new(format!("there is no decoder `{name}`"), crate::config::problem::suggestion(name, &known))
     })
 }

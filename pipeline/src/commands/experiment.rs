@@ -17,7 +17,7 @@ use crate::failure::UsageError;
 use crate::interrupt::StopFlag;
 use crate::logging;
 use crate::run_folder::RunFolder;
-use crate::stages::{Experiment, evaluate, plan, prepare, report, train};
+use crate::stages::{Experiment, evaluate, heads, plan, prepare, report, train};
 use crate::write_whole::write_whole;
 
 /// Which stages a command does.
@@ -68,6 +68,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
     }
     if does(Until::Train) {
         train::run(&experiment)?;
+        heads::run(&experiment)?;
     }
     if !experiment.ranks.is_main() {
         return Ok(());

@@ -1,6 +1,7 @@
 //! `monopass rank`: candidate lists in, a TREC run out.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use anyhow::Context as _;
 use data::prompt::{PromptBuilder, PromptConfig};
 use data::sources::{JsonlConfig, RankingSetConfig, RetrieveResultsConfig, SourceConfig, TrecConfig};
 use data::{RankingSample, TrecRun};
-use evaluator::decode::RepairCounts;
+use evaluator::decode::{BuildDecoder, RepairCounts};
 use evaluator::sliding::{WindowConfig, rerank};
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use super::print_json;
 use crate::cli::RankArgs;
 use crate::config::decode::decode;
 use crate::failure::{InputError, UsageError};
+use crate::head_parts::HeadParts;
 use crate::interrupt::StopFlag;
 use crate::model_source::{self, LoadedModel, ModelNote};
 
@@ -36,7 +38,21 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     let samples = candidates(args)?;
     let loaded = model_source::load(&args.model)?;
     let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), prompt_config(args, &loaded)?)?;
-    let decoder = kind.build(&loaded.tokenizer, prompts.config.identifiers, None);
+    let parts = HeadParts {
+        model: &loaded.model,
+        model_folder: &loaded.folder,
+        prompt_hash: prompts.hash(),
+        identifiers: prompts.single_identifier_tokens(),
+        folder_of: Box::new(|_| args.head.clone().unwrap_or_default()),
+    };
+    let with = BuildDecoder {
+        tokenizer: &loaded.tokenizer,
+        identifiers: prompts.config.identifiers,
+        max_new_tokens: None,
+        parts: &parts,
+        last_read: Rc::default(),
+    };
+    let decoder = kind.build(&with)?;
     let stop = StopFlag::listen()?;
     let mut run = TrecRun::new(format!("monopass-{kind}"));
     let mut repair = RepairCounts::default();

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use trainer::TrainConfig;
 
 use super::device::DeviceChoice;
+use super::heads::HeadsSection;
 use super::names::Names;
 
 /// One experiment: a model, data, training stages, evaluations, a report.
@@ -32,6 +33,9 @@ pub struct ExperimentConfig {
     /// Training; absent: the model is only evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<TrainSection>,
+    /// Training of the heads that decoders need; absent: no such decoder can be evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<HeadsSection>,
     /// Evaluation; absent: nothing is evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluate: Option<EvaluateConfig>,
@@ -161,7 +165,9 @@ impl ExperimentConfig {
             stage.from.get_or_insert_with(|| before.clone());
             before.clone_from(&stage.name);
         }
-        let trained_on: Vec<String> = self.stages().iter().flat_map(|stage| stage.data.0.clone()).collect();
+        let of_heads = self.heads.iter().flat_map(|heads| heads.train.0.iter().chain(&heads.validation.0).cloned());
+        let of_stages = self.stages().iter().flat_map(|stage| stage.data.0.clone());
+        let trained_on: Vec<String> = of_stages.chain(of_heads).collect();
         let stage_names: Vec<String> = self.stages().iter().map(|stage| stage.name.clone()).collect();
         let Some(evaluate) = &mut self.evaluate else { return };
         if evaluate.sets.is_empty() {

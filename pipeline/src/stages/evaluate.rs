@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Context as _;
-use data::prompt::PromptBuilder;
 use data::sources::{RankingSetConfig, SourceConfig};
 use data::{Qrels, RankingSample};
 use evaluator::EvaluatorError;
+use evaluator::decode::BuildDecoder;
 use evaluator::evaluate::{
     EvaluateConfig, EvaluationJob, SetEvaluation, comparison_table, cost_table, evaluate, fidelity_table, results_table,
 };
@@ -17,12 +18,11 @@ use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::Table;
 
 use super::overlap::Overlap;
-use super::train::context_length;
-use super::{Experiment, prepare};
-use crate::config::experiment::BASE;
-use crate::failure::{InputError, Interrupted};
-use crate::hub;
-use crate::model_source::{LoadedModel, ModelNote, load_folder};
+use super::subject::{self, Subject};
+use super::{Experiment, heads, prepare};
+use crate::failure::Interrupted;
+use crate::head_parts::HeadParts;
+use crate::model_source::ModelNote;
 use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{write_json, write_whole};
@@ -44,7 +44,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
     let mut evaluations = Vec::new();
     let mut overlaps = Vec::new();
     for model in &config.models {
-        let folder = folder_of(experiment, model)?;
+        let folder = subject::folder_of(experiment, model)?;
         let note = ModelNote::read(&folder)?;
         let trained = note.as_ref().map(|note| note.trained_queries.clone()).unwrap_or_default();
         let mut loaded = None;
@@ -65,10 +65,6 @@ fn warn_of_overlap(model: &str, trained: &BTreeSet<String>, set: &str, samples: 
     Some(overlap)
 }
 
-fn folder_of(experiment: &Experiment<'_>, model: &str) -> anyhow::Result<PathBuf> {
-    if model.contains('/') { hub::model_folder(model) } else { experiment.model_folder(model) }
-}
-
 /// One model on one set.
 struct One<'a> {
     experiment: &'a Experiment<'a>,
@@ -81,17 +77,17 @@ struct One<'a> {
 
 impl One<'_> {
     fn name(&self) -> String {
-        format!("evaluate/{}/{}", self.model.replace('/', "_"), self.set)
+        format!("evaluate/{}/{}", subject::file_name(self.model), self.set)
     }
 
     /// File of this evaluation, with the given ending.
     fn file(&self, ending: &str) -> PathBuf {
-        let name = format!("{}.{}.{ending}", self.set, self.model.replace('/', "_"));
+        let name = format!("{}.{}.{ending}", self.set, subject::file_name(self.model));
         self.experiment.folder.predictions().join(name)
     }
 
     /// The evaluation, done now or before; `loaded` keeps the model for the next set.
-    fn evaluate(&self, loaded: &mut Option<LoadedModel>) -> anyhow::Result<SetEvaluation> {
+    fn evaluate(&self, loaded: &mut Option<Subject>) -> anyhow::Result<SetEvaluation> {
         let predictions_of = self.predictions_inputs()?;
         let content_key = predictions_of.digest();
         let mut inputs = predictions_of;
@@ -113,7 +109,7 @@ impl One<'_> {
             stamp::remove(&self.file("jsonl"))?;
         }
         if loaded.is_none() {
-            *loaded = Some(self.load()?);
+            *loaded = Some(Subject::load(self.experiment, self.model, self.folder)?);
         }
         let Some(loaded) = loaded.as_ref() else { unreachable!("loaded above") };
         let evaluation = self.decode(loaded, &content_key)?;
@@ -126,45 +122,38 @@ impl One<'_> {
     /// What the predictions depend on.
     fn predictions_inputs(&self) -> anyhow::Result<Inputs> {
         let config = &self.experiment.config;
-        let mut inputs = Inputs::new();
-        let weights = if self.model.contains('/') {
-            stamp::hash_path(self.folder)?
-        } else {
-            self.experiment.weights_hash(self.model)?
-        };
-        inputs.hash("weights", weights);
+        let mut inputs = subject::inputs(self.experiment, self.model, self.folder)?;
         inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
-        inputs.settings("prompt", &config.data.prompt)?;
-        inputs.settings("precision", &config.model.precision)?;
         inputs.settings("decoders", &self.config.decoders)?;
         inputs.settings("window", &self.config.window)?;
         inputs.settings("limits", &(self.config.max_new_tokens, config.model.context_length))?;
         inputs.settings("latency", &self.config.latency)?;
+        for head in self.config.decoders.iter().filter_map(|kind| kind.head()) {
+            let stage = heads::stage_name(self.model, &head);
+            inputs.hash(&format!("head {}", head.name()), self.experiment.stamp_hash(&stage)?);
+        }
         Ok(inputs)
     }
 
-    fn load(&self) -> anyhow::Result<LoadedModel> {
-        let section = &self.experiment.config.model;
-        // A model folder made by training holds the tokenizer it was trained with.
-        let own = self.model != BASE && self.folder.join("tokenizer.json").is_file();
-        let tokenizer = if own { self.folder.to_owned() } else { self.experiment.tokenizer_folder()? };
-        let mut loaded =
-            load_folder(self.folder, Some(&tokenizer), section.device.resolve()?, section.precision.kind())?;
-        let context = context_length(self.experiment, &loaded);
-        loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);
-        Ok(loaded)
-    }
-
-    fn decode(&self, loaded: &LoadedModel, content_key: &str) -> anyhow::Result<SetEvaluation> {
+    fn decode(&self, subject: &Subject, content_key: &str) -> anyhow::Result<SetEvaluation> {
         let data = &self.experiment.config.data;
-        let prompts = PromptBuilder::new(loaded.tokenizer.clone(), data.prompt.clone())?;
-        self.check_prompt(&prompts.hash())?;
-        let decoders: Vec<_> = self
-            .config
-            .decoders
-            .iter()
-            .map(|kind| kind.build(&loaded.tokenizer, data.prompt.identifiers, self.config.max_new_tokens))
-            .collect();
+        let Subject { loaded, prompts } = subject;
+        let (run, name) = (&self.experiment.folder, subject::file_name(self.model));
+        let parts = HeadParts {
+            model: &loaded.model,
+            model_folder: self.folder,
+            prompt_hash: prompts.hash(),
+            identifiers: prompts.single_identifier_tokens(),
+            folder_of: Box::new(|head| run.head(&name, &head.name())),
+        };
+        let with = BuildDecoder {
+            tokenizer: &loaded.tokenizer,
+            identifiers: data.prompt.identifiers,
+            max_new_tokens: self.config.max_new_tokens,
+            parts: &parts,
+            last_read: Rc::default(),
+        };
+        let decoders = self.config.decoders.iter().map(|kind| kind.build(&with)).collect::<Result<Vec<_>, _>>()?;
         let judgements = self.judgements(&data.sets[self.set])?;
         let predictions = self.file("jsonl");
         fs::create_dir_all(self.experiment.folder.predictions())
@@ -173,7 +162,7 @@ impl One<'_> {
             set: self.set,
             model_name: self.model,
             model: &loaded.model,
-            prompts: &prompts,
+            prompts,
             samples: self.samples,
             judgements: &judgements,
             decoders: &decoders,
@@ -193,26 +182,6 @@ impl One<'_> {
             }
             other => other.with_context(|| format!("model `{}` on set `{}`", self.model, self.set)),
         }
-    }
-
-    /// A model is evaluated with the prompt it was trained with.
-    fn check_prompt(&self, hash: &str) -> anyhow::Result<()> {
-        let Some(note) = ModelNote::read(self.folder)?.filter(|note| note.prompt_hash != hash) else {
-            return Ok(());
-        };
-        let text = format!(
-            "model `{}` was trained with prompt {} ({}), and this experiment's prompt is {hash}",
-            self.model,
-            note.prompt_hash,
-            serde_json::to_string(&note.prompt).unwrap_or_default()
-        );
-        if self.experiment.config.data.allow_prompt_mismatch {
-            tracing::warn!("{text}");
-            return Ok(());
-        }
-        let hint =
-            "give `data.prompt` and the tokenizer as they were in training, or set `data.allow_prompt_mismatch: true`";
-        Err(InputError::new(text, hint)).with_context(|| self.experiment.place("data.prompt"))
     }
 
     /// All judgements of the set; of a set cut short, those of its queries.

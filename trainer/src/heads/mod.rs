@@ -4,9 +4,11 @@ mod adam;
 mod draft_head_config;
 mod draft_heads;
 mod draft_loss;
+mod one_pass;
 mod state_table;
 
 pub use adam::Adam;
 pub use draft_head_config::DraftHeadConfig;
 pub use draft_heads::{DraftHeadReport, train_draft_heads};
+pub use one_pass::{HeadTarget, OnePassHeadConfig, OnePassLists, OnePassReport, train_one_pass};
 pub use state_table::StateTable;

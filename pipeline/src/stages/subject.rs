@@ -1,0 +1,87 @@
+//! A model under evaluation: loaded, with its prompt.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use data::prompt::PromptBuilder;
+
+use super::Experiment;
+use super::train::context_length;
+use crate::config::experiment::BASE;
+use crate::failure::InputError;
+use crate::hub;
+use crate::model_source::{LoadedModel, ModelNote, load_folder};
+use crate::stamp::{self, Inputs};
+
+/// A model that is read, not trained.
+pub struct Subject {
+    /// The model and its tokenizer.
+    pub loaded: LoadedModel,
+    /// Writes its prompts.
+    pub prompts: PromptBuilder,
+}
+
+/// Folder of a model by its name in `evaluate.models`.
+///
+/// # Errors
+/// When it is not there.
+pub fn folder_of(experiment: &Experiment<'_>, model: &str) -> anyhow::Result<PathBuf> {
+    if model.contains('/') { hub::model_folder(model) } else { experiment.model_folder(model) }
+}
+
+/// The model's name as part of a file's name.
+pub fn file_name(model: &str) -> String {
+    model.replace('/', "_")
+}
+
+/// What everything read from a model depends on, beside the data.
+///
+/// # Errors
+/// When there are no such weights.
+pub fn inputs(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<Inputs> {
+    let config = &experiment.config;
+    let mut inputs = Inputs::new();
+    let weights = if model.contains('/') { stamp::hash_path(folder)? } else { experiment.weights_hash(model)? };
+    inputs.hash("weights", weights);
+    inputs.settings("prompt", &config.data.prompt)?;
+    inputs.settings("precision", &config.model.precision)?;
+    Ok(inputs)
+}
+
+impl Subject {
+    /// Loads a model for reading, with the context the experiment allows.
+    ///
+    /// # Errors
+    /// When files are missing or damaged, or the model was trained with another prompt.
+    pub fn load(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<Self> {
+        let section = &experiment.config.model;
+        // A model folder made by training holds the tokenizer it was trained with.
+        let own = model != BASE && folder.join("tokenizer.json").is_file();
+        let tokenizer = if own { folder.to_owned() } else { experiment.tokenizer_folder()? };
+        let mut loaded = load_folder(folder, Some(&tokenizer), section.device.resolve()?, section.precision.kind())?;
+        let context = context_length(experiment, &loaded);
+        loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);
+        let prompts = PromptBuilder::new(loaded.tokenizer.clone(), experiment.config.data.prompt.clone())?;
+        check_prompt(experiment, model, folder, &prompts.hash())?;
+        Ok(Self { loaded, prompts })
+    }
+}
+
+/// A model is read with the prompt it was trained with.
+fn check_prompt(experiment: &Experiment<'_>, model: &str, folder: &Path, hash: &str) -> anyhow::Result<()> {
+    let Some(note) = ModelNote::read(folder)?.filter(|note| note.prompt_hash != hash) else {
+        return Ok(());
+    };
+    let text = format!(
+        "model `{model}` was trained with prompt {} ({}), and this experiment's prompt is {hash}",
+        note.prompt_hash,
+        serde_json::to_string(&note.prompt).unwrap_or_default()
+    );
+    if experiment.config.data.allow_prompt_mismatch {
+        tracing::warn!("{text}");
+        return Ok(());
+    }
+    let hint =
+        "give `data.prompt` and the tokenizer as they were in training, or set `data.allow_prompt_mismatch: true`";
+    Err(InputError::new(text, hint)).with_context(|| experiment.place("data.prompt"))
+}

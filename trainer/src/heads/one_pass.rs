@@ -1,0 +1,332 @@
+//! Training of ONE-PASS's attention head on cached node probabilities; the language model is not needed any more.
+
+use std::time::Instant;
+
+use data::random::Stream;
+use model::one_pass::{Arithmetic, HierarchicalAttention, Placing, Scorer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
+
+use super::Adam;
+use crate::TrainError;
+
+/// How the head is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnePassHeadConfig {
+    /// What the scores of a place are compared with. Default `top_k`, as published.
+    pub target: HeadTarget,
+    /// Items of the model's order that count as right for a place, with `top_k`: the next ones not placed yet. Default 2.
+    pub loss_top_k: usize,
+    /// With `listwise`, scores are divided by this: they are sums of probabilities, and a softmax over them is flat. Default 0.1.
+    pub temperature: f64,
+    /// Adam's learning rate. Default 1e-3, as published.
+    pub learning_rate: f64,
+    /// Lists of one step. Default 8 (published 1).
+    pub batch_size: usize,
+    /// Passes over the lists at most. Default 20.
+    pub epochs: usize,
+    /// Epochs without a better validation score before training stops. Default 5.
+    pub patience: usize,
+    /// Probability of dropping an attention weight. Default 0.1, as published.
+    pub dropout: f64,
+}
+
+/// What the scores of a place are compared with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadTarget {
+    /// Binary cross entropy: 1 for the next `loss_top_k` items of the model's order, 0 for the others.
+    #[default]
+    TopK,
+    /// Cross entropy of a softmax over the items not placed yet against the next item (Plackett-Luce; Luce 1959).
+    Listwise,
+}
+
+impl Default for OnePassHeadConfig {
+    fn default() -> Self {
+        Self {
+            target: HeadTarget::TopK,
+            loss_top_k: 2,
+            temperature: 0.1,
+            learning_rate: 1e-3,
+            batch_size: 8,
+            epochs: 20,
+            patience: 5,
+            dropout: 0.1,
+        }
+    }
+}
+
+impl OnePassHeadConfig {
+    /// Everything wrong with the settings, one line each.
+    #[must_use]
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let counts = [
+            ("loss_top_k", self.loss_top_k),
+            ("batch_size", self.batch_size),
+            ("epochs", self.epochs),
+            ("patience", self.patience),
+        ];
+        for (key, _) in counts.iter().filter(|(_, count)| *count == 0) {
+            problems.push(format!("`{key}` is 0, wanted at least 1"));
+        }
+        for (key, value) in [("learning_rate", self.learning_rate), ("temperature", self.temperature)] {
+            if !(value > 0.0 && value.is_finite()) {
+                problems.push(format!("`{key}` is {value}, wanted above 0"));
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            problems.push(format!("`dropout` is {}, wanted at least 0 and below 1", self.dropout));
+        }
+        problems
+    }
+}
+
+/// How the training of a head went.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OnePassReport {
+    /// Mean loss of each epoch.
+    pub losses: Vec<f64>,
+    /// Kendall score on the validation lists before training and after each epoch.
+    pub validation: Vec<f64>,
+    /// The epoch whose weights were kept; 0 when training made nothing better.
+    pub best_epoch: usize,
+    /// Wall clock.
+    pub seconds: f64,
+}
+
+/// Lists to learn from.
+#[derive(Debug)]
+pub struct OnePassLists<'a> {
+    /// Float32 `[lists, nodes, n]`.
+    pub probabilities: &'a Tensor,
+    /// The model's order of each list, in slots.
+    pub orders: &'a [Vec<u16>],
+}
+
+/// Trains a head for `scorer`'s variant; keeps the weights of the epoch with the best Kendall score (share of pairs in the
+/// model's order) on `validation`, the untrained ones included. A pure function of its arguments.
+///
+/// # Errors
+/// Bad settings, no lists, a loss that is not finite.
+pub fn train_one_pass(
+    scorer: &Scorer,
+    train: &OnePassLists,
+    validation: &OnePassLists,
+    config: &OnePassHeadConfig,
+    seed: u64,
+) -> Result<(HierarchicalAttention, OnePassReport), TrainError> {
+    let problems = config.validate();
+    if !problems.is_empty() {
+        return Err(TrainError::Config { problems });
+    }
+    if train.orders.is_empty() || validation.orders.is_empty() {
+        return Err(TrainError::Config { problems: vec!["heads need lists to train and to validate on".to_owned()] });
+    }
+    let started = Instant::now();
+    let device = train.probabilities.device();
+    let head = HierarchicalAttention::new(scorer.num_candidates(), seed as i64, device);
+    let weights: Vec<Tensor> = head.named_tensors().into_iter().map(|(_, weight)| weight).collect();
+    let trained = weights.iter().map(Tensor::shallow_clone).collect();
+    let mut adam = Adam::new(trained, config.learning_rate, [0.9, 0.999], 1e-8);
+    let copies = || no_grad(|| weights.iter().map(Tensor::copy).collect::<Vec<_>>());
+    let (mut best, mut kept, mut best_epoch) = (kendall_score(scorer, &head, validation), copies(), 0);
+    let mut report = OnePassReport { validation: vec![best], ..OnePassReport::default() };
+    for epoch in 1..=config.epochs {
+        let order = Stream::new("order of lists for a head", &[seed, epoch as u64]).permutation(train.orders.len());
+        let mut losses = Vec::new();
+        for batch in order.chunks(config.batch_size) {
+            let lists: Vec<i64> = batch.iter().map(|list| i64::from(*list)).collect();
+            let p = train.probabilities.index_select(0, &Tensor::from_slice(&lists).to_device(device));
+            let orders: Vec<&[u16]> = batch.iter().map(|list| train.orders[*list as usize].as_slice()).collect();
+            let loss = step_loss(scorer, &head, &p, &orders, config);
+            adam.zero_grad();
+            loss.backward();
+            adam.step();
+            losses.push(loss.double_value(&[]));
+        }
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        if !mean.is_finite() {
+            let problem = format!("the head's loss is {mean} in epoch {epoch}; lower `learning_rate`");
+            return Err(TrainError::Config { problems: vec![problem] });
+        }
+        let score = kendall_score(scorer, &head, validation);
+        report.losses.push(mean);
+        report.validation.push(score);
+        if score > best {
+            (best, kept, best_epoch) = (score, copies(), epoch);
+        } else if epoch - best_epoch >= config.patience {
+            break;
+        }
+    }
+    no_grad(|| weights.iter().zip(&kept).for_each(|(weight, kept)| weight.shallow_clone().copy_(kept)));
+    weights.iter().for_each(|weight| drop(weight.set_requires_grad(false)));
+    (report.best_epoch, report.seconds) = (best_epoch, started.elapsed().as_secs_f64());
+    Ok((head, report))
+}
+
+/// Mean loss over lists, places and items. Each list grows from its true first item by the head's own choices, as when it
+/// ranks.
+fn step_loss(
+    scorer: &Scorer,
+    head: &HierarchicalAttention,
+    p: &Tensor,
+    orders: &[&[u16]],
+    config: &OnePassHeadConfig,
+) -> Tensor {
+    let n = scorer.num_candidates();
+    let prepared = scorer.prepare(p, Some(head));
+    let mut placing = Placing::new(orders.len(), n);
+    orders.iter().enumerate().for_each(|(list, order)| placing.place(list, order[0]));
+    let mut losses = Vec::new();
+    for _ in 1..n.saturating_sub(1).max(2) {
+        let scores = scorer.scores(&prepared, &placing, Some(head), config.dropout); // [lists, n]
+        let values = Vec::<f32>::try_from(scores.detach().contiguous().view(-1)).expect("scores are float32");
+        let chosen = placing.best(&values);
+        let before = placing.clone();
+        chosen.iter().enumerate().for_each(|(list, slot)| placing.place(list, *slot));
+        losses.push(match scorer.settings().arithmetic {
+            Arithmetic::Corrected => place_loss(&scores, &before, orders, config),
+            // The published step takes its targets after its own choice was placed, and placed items are learned as 0.
+            Arithmetic::AsPublished => {
+                let targets = next_items(&placing, orders, config.loss_top_k, &scores);
+                scores.binary_cross_entropy_with_logits::<&Tensor>(&targets, None, None, tch::Reduction::Mean)
+            }
+        });
+    }
+    Tensor::stack(&losses, 0).mean(Kind::Float)
+}
+
+/// Loss of one place over the items not placed before it.
+fn place_loss(scores: &Tensor, before: &Placing, orders: &[&[u16]], config: &OnePassHeadConfig) -> Tensor {
+    let open = before.mask(scores.device()).logical_not();
+    match config.target {
+        HeadTarget::TopK => {
+            let targets = next_items(before, orders, config.loss_top_k, scores);
+            let each = scores.binary_cross_entropy_with_logits::<&Tensor>(&targets, None, None, tch::Reduction::None);
+            let open = open.to_kind(Kind::Float);
+            (each * &open).sum(Kind::Float) / open.sum(Kind::Float)
+        }
+        HeadTarget::Listwise => {
+            let next = next_items(before, orders, 1, scores);
+            let logits = (scores / config.temperature).masked_fill(&open.logical_not(), -1e9);
+            -(logits.log_softmax(-1, Kind::Float) * next).sum(Kind::Float) / orders.len() as f64
+        }
+    }
+}
+
+/// 1 for the next `count` items of each order that are not placed: float32 `[lists, n]`, shaped and placed as `like`.
+fn next_items(placing: &Placing, orders: &[&[u16]], count: usize, like: &Tensor) -> Tensor {
+    let n = orders[0].len();
+    let mut targets = vec![0.0f32; orders.len() * n];
+    for (list, (order, placed)) in orders.iter().zip(placing.orders()).enumerate() {
+        for slot in order.iter().filter(|slot| !placed.contains(slot)).take(count) {
+            targets[list * n + usize::from(*slot)] = 1.0;
+        }
+    }
+    Tensor::from_slice(&targets).view([-1, n as i64]).to_device(like.device())
+}
+
+/// Mean share of pairs that the head's rankings have in the model's order.
+fn kendall_score(scorer: &Scorer, head: &HierarchicalAttention, lists: &OnePassLists) -> f64 {
+    let mut total = 0.0;
+    let mut first = 0;
+    // In pieces: the attention scores of a set at once would take gigabytes with large groups.
+    for orders in lists.orders.chunks(64) {
+        let p = lists.probabilities.narrow(0, first, orders.len() as i64);
+        first += orders.len() as i64;
+        total += scorer.rank(&p, Some(head)).iter().zip(orders).map(|(own, order)| pairs_in_order(own, order)).sum::<f64>();
+    }
+    total / lists.orders.len() as f64
+}
+
+/// (tau + 1) / 2.
+fn pairs_in_order(own: &[u16], order: &[u16]) -> f64 {
+    let n = own.len();
+    let mut place = vec![0; n];
+    own.iter().enumerate().for_each(|(index, slot)| place[usize::from(*slot)] = index);
+    let kept = |(index, slot): (usize, &u16)| {
+        order[index + 1..].iter().filter(|later| place[usize::from(*slot)] < place[usize::from(**later)]).count()
+    };
+    let pairs = (n * (n - 1) / 2).max(1);
+    order.iter().enumerate().map(kept).sum::<usize>() as f64 / pairs as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use model::one_pass::{OnePassSettings, Variant};
+    use tch::Device;
+
+    use super::*;
+
+    fn scorer(variant: Variant, arithmetic: Arithmetic) -> Scorer {
+        let settings = OnePassSettings { variant, arithmetic, n_group: 3, ..OnePassSettings::default() };
+        Scorer::new(12, settings, Device::Cpu).unwrap()
+    }
+
+    /// Lists whose probabilities belong to a teacher that avoids what is placed and likes the others by a hidden utility, with
+    /// noise: the order is the utility's.
+    fn lists(scorer: &Scorer, count: i64, seed: i64) -> (Tensor, Vec<Vec<u16>>) {
+        tch::manual_seed(seed);
+        let n = scorer.num_candidates() as i64;
+        let utility = Tensor::randn([count, 1, n], (Kind::Float, Device::Cpu)) * 2.0;
+        let nodes = scorer.tree().nodes();
+        let mut placed = vec![0.0f32; nodes.len() * n as usize];
+        for (row, node) in nodes.iter().enumerate() {
+            node.iter().for_each(|slot| placed[row * n as usize + usize::from(*slot)] = 6.0);
+        }
+        let placed = Tensor::from_slice(&placed).view([1, -1, n]);
+        let noise = Tensor::randn([count, nodes.len() as i64, n], (Kind::Float, Device::Cpu)) * 0.8;
+        let p = (&utility - placed + noise).softmax(-1, Kind::Float);
+        let order = utility.squeeze_dim(1).argsort(-1, true);
+        let orders = Vec::<Vec<i64>>::try_from(order).unwrap();
+        (p, orders.into_iter().map(|order| order.into_iter().map(|slot| slot as u16).collect()).collect())
+    }
+
+    #[test]
+    fn a_head_learns_and_a_second_run_gives_the_same_weights() {
+        for (variant, target) in [(Variant::OnePass, HeadTarget::TopK), (Variant::WoMobius2, HeadTarget::Listwise)] {
+            let scorer = scorer(variant, Arithmetic::Corrected);
+            let ((p, orders), (vp, vorders)) = (lists(&scorer, 48, 1), lists(&scorer, 24, 2));
+            let config = OnePassHeadConfig { target, epochs: 6, learning_rate: 1e-2, ..OnePassHeadConfig::default() };
+            let run = || {
+                let train = OnePassLists { probabilities: &p, orders: &orders };
+                let validation = OnePassLists { probabilities: &vp, orders: &vorders };
+                train_one_pass(&scorer, &train, &validation, &config, 5).unwrap()
+            };
+            let ((head, report), (again, _)) = (run(), run());
+            assert!(report.losses.last() < report.losses.first(), "{variant:?} {report:?}");
+            let best = report.validation[report.best_epoch];
+            assert!(report.validation.iter().all(|score| *score <= best) && best >= report.validation[0], "{report:?}");
+            let kept = kendall_score(&scorer, &head, &OnePassLists { probabilities: &vp, orders: &vorders });
+            assert!((kept - best).abs() < 1e-12, "the best weights are kept");
+            for ((name, a), (_, b)) in head.named_tensors().into_iter().zip(again.named_tensors()) {
+                assert_eq!(a, b, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn targets_are_the_next_items_before_the_steps_own_choice() {
+        let order: Vec<u16> = vec![3, 1, 0, 2];
+        let mut placing = Placing::new(1, 4);
+        placing.place(0, 3);
+        let like = Tensor::zeros([1, 4], (Kind::Float, Device::Cpu));
+        let row = |placing: &Placing| Vec::<f32>::try_from(next_items(placing, &[&order], 2, &like).view(-1)).unwrap();
+        assert_eq!(row(&placing), [1.0, 1.0, 0.0, 0.0]);
+        placing.place(0, 1);
+        assert_eq!(row(&placing), [1.0, 0.0, 1.0, 0.0], "as published, a right choice would be taught as wrong");
+        assert_eq!(pairs_in_order(&[3, 1, 0, 2], &order), 1.0);
+        assert_eq!(pairs_in_order(&[2, 0, 1, 3], &order), 0.0);
+    }
+
+    #[test]
+    fn bad_settings_are_all_named() {
+        let config = OnePassHeadConfig { loss_top_k: 0, epochs: 0, learning_rate: 0.0, dropout: 1.0, ..OnePassHeadConfig::default() };
+        assert_eq!(config.validate().len(), 4);
+        assert!(OnePassHeadConfig::default().validate().is_empty());
+    }
+}
