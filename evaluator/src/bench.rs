@@ -298,8 +298,8 @@ fn timing(name: &str, index: usize, rounds: &[Vec<Run>]) -> DecodeTiming {
 
 #[cfg(test)]
 mod tests {
-    use model::config::Architecture;
     use model::ModelConfig;
+    use model::config::Architecture;
     use tch::Kind;
 
     use super::*;

@@ -188,7 +188,9 @@ pub enum EvaluatorError {
         problem: String,
     },
     /// A decoder without the head it needs.
-    #[error("decoder `{decoder}` needs a trained head; train one (section `heads` of an experiment file) or give its folder")]
+    #[error(
+        "decoder `{decoder}` needs a trained head; train one (section `heads` of an experiment file) or give its folder"
+    )]
     NoHead {
         /// Its name.
         decoder: String,

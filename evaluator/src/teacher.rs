@@ -126,7 +126,8 @@ impl TeacherJob<'_> {
     pub fn collect(&self, on_query: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<(), EvaluatorError> {
         fs::create_dir_all(self.folder).map_err(EvaluatorError::write(self.folder))?;
         let n = candidates_per_list("teacher", self.samples)?;
-        let scorers = self.trees.iter().map(|settings| Ok((tree_key(settings), Scorer::new(n, *settings, Device::Cpu)?)));
+        let scorers =
+            self.trees.iter().map(|settings| Ok((tree_key(settings), Scorer::new(n, *settings, Device::Cpu)?)));
         let scorers: BTreeMap<String, Scorer> = scorers.collect::<Result<_, EvaluatorError>>()?;
         let own = (0..self.parts()).filter(|part| part % self.world_size == self.rank);
         let missing: Vec<usize> = own.filter(|part| !self.part_file(*part).is_file()).collect();
@@ -295,23 +296,29 @@ mod tests {
             rank,
             world_size: 2,
         };
-        let stopped = job(0).collect(&mut |done, _| if done == 35 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+        let stopped =
+            job(0).collect(&mut |done, _| if done == 35 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
         assert!(matches!(stopped, Err(EvaluatorError::Interrupted)));
         assert!(job(0).read().is_err(), "rank 1's part is missing");
         let mut counts = Vec::new();
         for rank in [0, 1] {
             let mut asked = 0;
-            job(rank).collect(&mut |_, total| {
-                asked = total;
-                ControlFlow::Continue(())
-            })
-            .unwrap();
+            job(rank)
+                .collect(&mut |_, total| {
+                    asked = total;
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
             counts.push(asked);
         }
         assert_eq!(counts, [6, 32], "part 0 was whole, part 2 has six queries");
         let collected = job(0).read().unwrap();
-        assert_eq!(collected.trees.keys().collect::<Vec<_>>(), ["pairs-by_identifier", "subsets-2-by_first_token", "subsets-2-by_identifier"]);
-        let forced = |sample: &RankingSample| AutoregressiveForced.decode(&model, &PROMPTS.prompt(sample).unwrap()).unwrap();
+        assert_eq!(
+            collected.trees.keys().collect::<Vec<_>>(),
+            ["pairs-by_identifier", "subsets-2-by_first_token", "subsets-2-by_identifier"]
+        );
+        let forced =
+            |sample: &RankingSample| AutoregressiveForced.decode(&model, &PROMPTS.prompt(sample).unwrap()).unwrap();
         for (sample, record) in samples.iter().zip(&collected.records) {
             let decoded = forced(sample);
             assert_eq!((&record.order, record.forward_passes), (&decoded.order, decoded.forward_passes));

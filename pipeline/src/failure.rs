@@ -165,7 +165,7 @@ fn of_train(error: &TrainError) -> Ending {
 fn of_evaluator(error: &EvaluatorError) -> Ending {
     use EvaluatorError as E;
     match error {
-        E::Config { .. } | E::UnknownMeasure { .. } | E::DecoderNotRun { .. } => Ending::Usage,
+        E::Config { .. } | E::UnknownMeasure { .. } | E::DecoderNotRun { .. } | E::NoHead { .. } => Ending::Usage,
         E::Data(data) => of_data(data),
         E::Model(model) => of_model(model),
         E::Interrupted => Ending::Interrupted,
@@ -177,6 +177,7 @@ fn of_evaluator(error: &EvaluatorError) -> Ending {
 fn of_model(error: &ModelError) -> Ending {
     match error {
         ModelError::Write { .. } | ModelError::Torch(_) => Ending::Runtime,
+        ModelError::Groups { .. } => Ending::Usage,
         _ => Ending::Data,
     }
 }

@@ -81,7 +81,7 @@ impl NeededHead {
     pub fn settings(&self) -> serde_json::Value {
         match self {
             Self::OnePass(settings) => serde_json::to_value(settings).expect("settings serialise"),
-            Self::Blockwise => serde_json::json!({}),
+            Self::Blockwise => serde_json::json!({ "bottleneck": BlockwiseHeads::BOTTLENECK }),
             Self::Medusa { num_heads } => serde_json::json!({ "num_heads": num_heads }),
         }
     }
@@ -346,7 +346,10 @@ mod tests {
     fn settings_that_differ_are_noted() {
         let read = |text: &str| serde_json::from_str::<DecoderKind>(text).unwrap();
         assert_eq!(read(r#"{"jacobi": {"n_step": 2}}"#).name(), "jacobi(n_step=2)");
-        assert_eq!(read(r#"{"blockwise": {"n_step": 2, "accept_top_k": 5}}"#).name(), "blockwise(n_step=2,accept_top_k=5)");
+        assert_eq!(
+            read(r#"{"blockwise": {"n_step": 2, "accept_top_k": 5}}"#).name(),
+            "blockwise(n_step=2,accept_top_k=5)"
+        );
         assert_eq!(read(r#"{"speculative": {"draft_model": "models/small"}}"#).name(), "speculative(draft=small)");
         assert_eq!(read(r#"{"one_pass": {"variant": "naive_add", "n_group": 4}}"#).name(), "naive_add(n_group=4)");
         assert_eq!(read(r#"{"medusa": {"n_step": 0, "levels": 1}}"#).validate().len(), 2);

@@ -82,7 +82,12 @@ impl OnePass {
         Ok(scorer)
     }
 
-    fn nodes(&self, model: &CausalLm, prompt: &RankingPrompt, scorer: &Scorer) -> Result<Rc<NodeProbabilities>, EvaluatorError> {
+    fn nodes(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        scorer: &Scorer,
+    ) -> Result<Rc<NodeProbabilities>, EvaluatorError> {
         let n_group = (self.settings.variant != Variant::Permutation).then_some(self.settings.n_group);
         let key = TreeKey { n: prompt.identifiers.len(), n_group, grouping: self.settings.grouping };
         if let Some((ids, nodes)) = self.last_read.0.borrow().get(&key) {
@@ -234,7 +239,8 @@ mod tests {
     fn variants_share_a_pass_and_only_for_the_same_prompt() {
         let model = tiny(1);
         let (shared, prompts) = (Rc::new(LastRead::default()), prompts(9, 2));
-        let decoder = |variant| OnePass::new(settings(variant, 2, Grouping::ByIdentifier), None, Rc::clone(&shared)).unwrap();
+        let decoder =
+            |variant| OnePass::new(settings(variant, 2, Grouping::ByIdentifier), None, Rc::clone(&shared)).unwrap();
         let (a, b) = (decoder(Variant::NaiveAdd), decoder(Variant::WoHas));
         let alone = |variant, prompt| {
             let settings = settings(variant, 2, Grouping::ByIdentifier);
@@ -253,7 +259,8 @@ mod tests {
         let model = tiny(0);
         let missing = OnePass::new(OnePassSettings::default(), None, Rc::default()).err().unwrap().to_string();
         assert!(missing.contains("`one_pass` needs a trained head"), "{missing}");
-        let decoder = OnePass::new(settings(Variant::NaiveAdd, 5, Grouping::ByIdentifier), None, Rc::default()).unwrap();
+        let decoder =
+            OnePass::new(settings(Variant::NaiveAdd, 5, Grouping::ByIdentifier), None, Rc::default()).unwrap();
         let message = decoder.decode(&model, &prompts(8, 1)[0]).unwrap_err().to_string();
         assert!(message.contains("`n_group` is 5 for 8 candidates"), "{message}");
         let head = HierarchicalAttention::new(12, 0, Device::Cpu);

@@ -127,7 +127,8 @@ impl EvaluateConfig {
             problems.push(format!("`decoders`: `{kind}` is listed twice"));
         }
         for kind in &self.decoders {
-            problems.extend(kind.validate().iter().map(|problem| format!("`decoders`: `{}`: {problem}", kind.method())));
+            problems
+                .extend(kind.validate().iter().map(|problem| format!("`decoders`: `{}`: {problem}", kind.method())));
         }
         let named = [("baseline_decoder", &self.baseline_decoder), ("reference_decoder", &self.reference_decoder)];
         for (key, kind) in named {

@@ -30,9 +30,8 @@ pub fn summarise(
     let (first_stage, run) = scoring.row(FIRST_STAGE, &first_stage_lists(samples))?;
     let decoders: Vec<&str> = job.decoders.iter().map(|decoder| decoder.name()).collect();
     let lines = decoders.iter().map(|name| lines_of(name, samples, predictions)).collect::<Result<Vec<_>, _>>()?;
-    let position = |kind: Option<DecoderKind>| {
-        kind.and_then(|kind| decoders.iter().position(|name| kind.name() == *name))
-    };
+    let position =
+        |kind: Option<DecoderKind>| kind.and_then(|kind| decoders.iter().position(|name| kind.name() == *name));
     let (baseline, reference) = (position(config.speedup_baseline()), position(config.fidelity_reference()));
     let forced = position(Some(DecoderKind::AutoregressiveForced));
     let mut rows = Vec::new();

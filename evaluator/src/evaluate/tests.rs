@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use data::prompt::Identifiers;
 
 use super::*;
-use crate::decode::{BuildDecoder, DecoderKind, NoParts};
 use crate::decode::tests::{FakePrompts, sample, tiny, tokenizer};
+use crate::decode::{BuildDecoder, DecoderKind, NoParts};
 use crate::measures::RankingMeasure;
 
 struct Fixture {

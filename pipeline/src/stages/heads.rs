@@ -10,9 +10,9 @@ use data::RankingSample;
 use evaluator::EvaluatorError;
 use evaluator::decode::NeededHead;
 use evaluator::teacher::{Collected, TeacherJob, candidates_per_list, tree_key};
-use model::head_folder::HeadCard;
 use model::blockwise::BlockwiseHeads;
 use model::draft_heads::{DraftHeads, identifier_rows};
+use model::head_folder::HeadCard;
 use model::medusa::MedusaHeads;
 use model::one_pass::{OnePassSettings, Scorer};
 use tch::{Device, Tensor};
@@ -40,6 +40,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
     let (Some(section), Some(evaluate)) = (&experiment.config.heads, &experiment.config.evaluate) else {
         return Ok(());
     };
+    check_lengths(experiment, section)?;
     let needed: BTreeSet<NeededHead> = evaluate.decoders.iter().filter_map(|kind| kind.head()).collect();
     for model in &evaluate.models {
         let folder = subject::folder_of(experiment, model)?;
@@ -51,6 +52,22 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
         }
         let trained = if experiment.ranks.is_main() { work.train(&of_sets, &mut subject) } else { Ok(()) };
         experiment.agree(trained)?;
+    }
+    Ok(())
+}
+
+/// Heads learn for one number of candidates.
+fn check_lengths(experiment: &Experiment<'_>, section: &HeadsSection) -> anyhow::Result<()> {
+    let mut first: Option<(&str, usize)> = None;
+    for set in section.train.0.iter().chain(&section.validation.0) {
+        let n =
+            candidates_per_list(set, &prepare::samples(experiment, set)?).with_context(|| experiment.place("heads"))?;
+        let (other, wanted) = *first.get_or_insert((set, n));
+        if n != wanted {
+            let text = format!("lists of `{other}` have {wanted} candidates, those of `{set}` have {n}");
+            let hint = "heads learn for one number of candidates: set `exact_candidates`";
+            return Err(InputError::new(text, hint)).with_context(|| experiment.place("heads"));
+        }
     }
     Ok(())
 }
@@ -101,7 +118,14 @@ impl Work<'_> {
         Ok(subject.as_ref().expect("loaded above"))
     }
 
-    fn job<'j>(&'j self, subject: &'j Subject, set: &str, of: &'j TeacherSet, trees: &'j [OnePassSettings], folder: &'j Path) -> TeacherJob<'j> {
+    fn job<'j>(
+        &'j self,
+        subject: &'j Subject,
+        set: &str,
+        of: &'j TeacherSet,
+        trees: &'j [OnePassSettings],
+        folder: &'j Path,
+    ) -> TeacherJob<'j> {
         debug_assert!(folder.ends_with(format!("{set}.{}", subject::file_name(self.model))));
         let ranks = &self.experiment.ranks;
         TeacherJob {
@@ -124,7 +148,6 @@ impl Work<'_> {
     fn teacher(&self, set: &str, subject: &mut Option<Subject>) -> anyhow::Result<TeacherSet> {
         let experiment = self.experiment;
         let samples = prepare::samples(experiment, set)?;
-        candidates_per_list(set, &samples).with_context(|| experiment.place("heads"))?;
         let mut inputs = subject::inputs(experiment, self.model, &self.folder)?;
         inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(set))?);
         let keys: BTreeSet<String> = self.trees().iter().map(tree_key).collect();
@@ -210,7 +233,8 @@ impl Work<'_> {
             NeededHead::OnePass(settings) => {
                 let scorer = Scorer::new(n, *settings, Device::Cpu)?;
                 let key = tree_key(settings);
-                let lists = |of: &'_ Collected| (of.trees[&key].probabilities.shallow_clone(), of.trees[&key].orders.clone());
+                let lists =
+                    |of: &'_ Collected| (of.trees[&key].probabilities.shallow_clone(), of.trees[&key].orders.clone());
                 let ((p, orders), (vp, vorders)) = (lists(&train), lists(&validation));
                 let train = OnePassLists { probabilities: &p, orders: &orders };
                 let validation = OnePassLists { probabilities: &vp, orders: &vorders };
@@ -229,7 +253,8 @@ impl Work<'_> {
             }
             NeededHead::Blockwise => {
                 let rows = identifier_rows(&subject.loaded.model, &identifiers(subject, n)?);
-                let heads = BlockwiseHeads::new(&rows, BlockwiseHeads::default_num_heads(n), BlockwiseHeads::BOTTLENECK, seed);
+                let heads =
+                    BlockwiseHeads::new(&rows, BlockwiseHeads::default_num_heads(n), BlockwiseHeads::BOTTLENECK, seed);
                 self.train_draft(&heads, &train, &validation)?
             }
             NeededHead::Medusa { num_heads } => {
@@ -243,9 +268,15 @@ impl Work<'_> {
         replace_folder(folder, |partial| Ok(model::head_folder::save(partial, &card, &weights)?))
     }
 
-    fn train_draft(&self, heads: &dyn DraftHeads, train: &Collected, validation: &Collected) -> anyhow::Result<Vec<(String, Tensor)>> {
+    fn train_draft(
+        &self,
+        heads: &dyn DraftHeads,
+        train: &Collected,
+        validation: &Collected,
+    ) -> anyhow::Result<Vec<(String, Tensor)>> {
         let table = |of: &Collected| -> anyhow::Result<StateTable> {
-            let orders: Vec<i64> = of.records.iter().flat_map(|record| record.order.iter().map(|c| i64::from(*c))).collect();
+            let orders: Vec<i64> =
+                of.records.iter().flat_map(|record| record.order.iter().map(|c| i64::from(*c))).collect();
             let orders = Tensor::from_slice(&orders).view([of.records.len() as i64, -1]);
             let states = of.states.as_ref().context("the states were not collected")?.shallow_clone();
             Ok(StateTable { states, orders })
@@ -270,7 +301,12 @@ impl Work<'_> {
     }
 
     /// What was collected of several sets, end to end.
-    fn together(&self, names: &[String], of_sets: &[(&str, TeacherSet)], subject: &Subject) -> anyhow::Result<Collected> {
+    fn together(
+        &self,
+        names: &[String],
+        of_sets: &[(&str, TeacherSet)],
+        subject: &Subject,
+    ) -> anyhow::Result<Collected> {
         let trees = self.trees();
         let mut all: Option<Collected> = None;
         for name in names {

@@ -51,7 +51,9 @@ fn used_sets<'a>(experiment: &'a Experiment<'_>) -> BTreeSet<&'a str> {
     let config = &experiment.config;
     let mut used: BTreeSet<&str> = config.stages().iter().flat_map(|stage| &stage.data.0).map(String::as_str).collect();
     used.extend(config.evaluation_sets());
-    used.extend(config.heads.iter().flat_map(|heads| heads.train.0.iter().chain(&heads.validation.0)).map(String::as_str));
+    used.extend(
+        config.heads.iter().flat_map(|heads| heads.train.0.iter().chain(&heads.validation.0)).map(String::as_str),
+    );
     if used.is_empty() {
         used.extend(config.data.sets.keys().map(String::as_str));
     }

@@ -238,7 +238,8 @@ fn kendall_score(scorer: &Scorer, head: &HierarchicalAttention, lists: &OnePassL
     for orders in lists.orders.chunks(64) {
         let p = lists.probabilities.narrow(0, first, orders.len() as i64);
         first += orders.len() as i64;
-        total += scorer.rank(&p, Some(head)).iter().zip(orders).map(|(own, order)| pairs_in_order(own, order)).sum::<f64>();
+        total +=
+            scorer.rank(&p, Some(head)).iter().zip(orders).map(|(own, order)| pairs_in_order(own, order)).sum::<f64>();
     }
     total / lists.orders.len() as f64
 }
@@ -325,7 +326,13 @@ mod tests {
 
     #[test]
     fn bad_settings_are_all_named() {
-        let config = OnePassHeadConfig { loss_top_k: 0, epochs: 0, learning_rate: 0.0, dropout: 1.0, ..OnePassHeadConfig::default() };
+        let config = OnePassHeadConfig {
+            loss_top_k: 0,
+            epochs: 0,
+            learning_rate: 0.0,
+            dropout: 1.0,
+            ..OnePassHeadConfig::default()
+        };
         assert_eq!(config.validate().len(), 4);
         assert!(OnePassHeadConfig::default().validate().is_empty());
     }

@@ -1,0 +1,169 @@
+//! Decoders with heads through the binary: collected, trained, evaluated, skipped, and refused where they do not fit.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod fixture;
+
+use std::fs;
+
+use fixture::Workplace;
+
+const EXPERIMENT: &str = "\
+name: heads
+seed: 7
+model: {path: model, device: cpu, precision: fp32}
+data:
+  prompt: {style: rank_zephyr, identifiers: alphabetic, identifier_position: after}
+  sets:
+    lists: {source: {generated: {num_queries: 40, num_candidates: 6, seed: 1}}}
+    valid: {source: {generated: {num_queries: 6, num_candidates: 6, seed: 3}}}
+    held_out: {source: {generated: {num_queries: 5, num_candidates: 6, seed: 2, part: held_out}}}
+heads:
+  train: lists
+  validation: valid
+  one_pass: {epochs: 2}
+  draft: {epochs: 2}
+evaluate:
+  sets: [held_out]
+  models: [base]
+  decoders:
+    - autoregressive_forced
+    - single_token
+    - jacobi: {}
+    - jacobi: {n_step: 2}
+    - speculative: {}
+    - blockwise: {}
+    - medusa: {}
+    - one_pass: {n_group: 2}
+    - one_pass: {n_group: 2, arithmetic: as_published}
+    - one_pass: {n_group: 3, variant: wo_mobius_2, grouping: by_first_token}
+    - one_pass: {n_group: 2, variant: naive_add}
+    - one_pass: {variant: permutation}
+  latency: {warmup: 0}
+";
+
+fn workplace() -> Workplace {
+    let place = Workplace::new(4096);
+    place.write("heads.yaml", EXPERIMENT);
+    place
+}
+
+#[test]
+fn heads_are_trained_once_and_lossless_decoders_lose_nothing() {
+    let place = workplace();
+    let first = place.run(&["run", "heads.yaml"]).expect_code(0);
+    for file in [
+        "rankings/lists.base.parquet",
+        "teacher/lists.base/part-00001.safetensors",
+        "heads/base/one_pass-n_group=2/head.json",
+        "heads/base/one_pass-n_group=2-as_published/head.safetensors",
+        "heads/base/wo_mobius_2-n_group=3-by_first_token/head.json",
+        "heads/base/blockwise/head.json",
+        "heads/base/medusa-3/head.json",
+    ] {
+        assert!(place.path(&format!("runs/heads/{file}")).exists(), "{file}\n{}", first.stderr);
+    }
+    let table: serde_json::Value = serde_json::from_str(&place.read("runs/heads/tables/fidelity.json")).unwrap();
+    let text = table.to_string();
+    for name in ["one_pass(n_group=2)", "jacobi(n_step=2)", "naive_add(n_group=2)", "permutation"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+    let evaluations: serde_json::Value =
+        serde_json::from_str(&place.read("runs/heads/tables/evaluations.json")).unwrap();
+    let rows = evaluations[0]["rows"].as_array().unwrap();
+    for row in rows
+        .iter()
+        .filter(|row| ["jacobi", "speculative", "blockwise", "medusa"].contains(&row["decoder"].as_str().unwrap()))
+    {
+        assert_eq!(row["fidelity"]["kendall_tau"]["mean"], 1.0, "{}", row["decoder"]);
+        assert!(row["cost"]["accepted_per_pass"].as_f64().unwrap() >= 1.0);
+    }
+    let again = place.run(&["run", "heads.yaml"]).expect_code(0);
+    assert!(!again.stderr.contains("done again"), "{}", again.stderr);
+    assert_eq!(again.stdout, first.stdout);
+    let changed = place.run(&["run", "heads.yaml", "--set", "heads.one_pass.epochs=1"]).expect_code(0);
+    assert!(changed.stderr.contains("teacher/base/lists: unchanged, skipped"), "{}", changed.stderr);
+    assert!(changed.stderr.contains("head/base/blockwise: unchanged, skipped"), "{}", changed.stderr);
+    assert!(
+        changed.stderr.contains("head/base/one_pass-n_group=2: done again, changed: settings"),
+        "{}",
+        changed.stderr
+    );
+}
+
+#[test]
+fn a_head_ranks_files_and_is_refused_where_it_does_not_belong() {
+    let place = workplace();
+    place.run(&["train", "heads.yaml"]).expect_code(0);
+    let list = |n: usize| {
+        let passage = |i: usize| format!(r#"{{"doc_id": "d{i}", "text": "text {i}"}}"#);
+        let passages: Vec<String> = (0..n).map(passage).collect();
+        format!(r#"{{"query_id": "q{n}", "query": "a", "passages": [{}]}}"#, passages.join(", "))
+    };
+    place.write("six.jsonl", &list(6));
+    place.write("five.jsonl", &list(5));
+    let prompt = "{style: rank_zephyr, identifiers: alphabetic, identifier_position: after}";
+    let rank = |decoder: &str, head: &str, candidates: &str, extra: &[&str]| {
+        let base = ["rank", "--model", "model", "--device", "cpu", "--precision", "fp32", "--out", "run.txt"];
+        let head = format!("runs/heads/heads/base/{head}");
+        let own = ["--decoder", decoder, "--head", &head, "--candidates", candidates];
+        place.run(&[&base[..], &own[..], extra].concat())
+    };
+    let given = ["--prompt", prompt];
+    rank("{one_pass: {n_group: 2}}", "one_pass-n_group=2", "six.jsonl", &given).expect_code(0);
+    assert_eq!(place.read("run.txt").lines().count(), 6);
+    rank("medusa", "medusa-3", "six.jsonl", &given).expect_code(0);
+
+    let text = rank("{one_pass: {n_group: 2}}", "one_pass-n_group=2", "five.jsonl", &given).expect_code(3).stderr;
+    assert!(text.contains("a head for lists of 6 candidates and is given one of 5"), "{text}");
+    let text = rank("{one_pass: {n_group: 3}}", "one_pass-n_group=2", "six.jsonl", &given).expect_code(3).stderr;
+    assert!(text.contains("does not fit") && text.contains("\"n_group\":2"), "another grouping: {text}");
+    let text = rank("{one_pass: {n_group: 2}}", "blockwise", "six.jsonl", &given).expect_code(3).stderr;
+    assert!(text.contains("its method is blockwise"), "{text}");
+    let other = ["--prompt", "{style: first, identifiers: alphabetic}"];
+    let text = rank("{one_pass: {n_group: 2}}", "one_pass-n_group=2", "six.jsonl", &other).expect_code(3).stderr;
+    assert!(text.contains("its prompt is"), "another prompt: {text}");
+    let text = rank("one_pass", "nowhere", "six.jsonl", &given).expect_code(2).stderr;
+    assert!(text.contains("needs a trained head"), "{text}");
+    let text = rank("{naive_ad: {}}", "nowhere", "six.jsonl", &given).expect_code(2).stderr;
+    assert!(text.contains("naive_ad"), "{text}");
+    let few = "{one_pass: {n_group: 4, variant: naive_add}}";
+    let text = rank(few, "nowhere", "six.jsonl", &given).expect_code(2).stderr;
+    assert!(text.contains("`n_group` is 4 for 6 candidates") && text.contains("at most 3 groups"), "{text}");
+
+    // Other weights of the same shape: the head belongs to the ones it was trained on.
+    let weights = place.path("model/model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let text = rank("{one_pass: {n_group: 2}}", "one_pass-n_group=2", "six.jsonl", &given).expect_code(3).stderr;
+    assert!(text.contains("its model is"), "{text}");
+    let changed = place.run(&["train", "heads.yaml"]).expect_code(0);
+    assert!(changed.stderr.contains("teacher/base/lists: done again, changed: weights"), "{}", changed.stderr);
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_is_done() {
+    let place = workplace();
+    place.write(
+        "bare.yaml",
+        &EXPERIMENT.replace(
+            "heads:\n  train: lists\n  validation: valid\n  one_pass: {epochs: 2}\n  draft: {epochs: 2}\n",
+            "",
+        ),
+    );
+    let text = place.run(&["run", "bare.yaml"]).expect_code(2).stderr;
+    assert!(text.contains("`blockwise` needs a trained head") && text.contains("heads: {train: SET"), "{text}");
+    let text = place.run(&["run", "heads.yaml", "--set", "heads.train=list", "--set", "heads.one_pass.epochs=0"]);
+    let text = text.expect_code(2).stderr;
+    assert!(text.contains("there is no data set `list`") && text.contains("heads.one_pass.epochs"), "{text}");
+    let text = place.run(&["run", "heads.yaml", "--set", "evaluate.decoders=[{one_pass: {n_group: 1}}]"]);
+    assert!(text.expect_code(2).stderr.contains("`n_group` is 1, wanted at least 2"));
+    let text = place.run(&["train", "heads.yaml", "--set", "evaluate.decoders=[{one_pass: {n_group: 5}}]"]);
+    let text = text.expect_code(2).stderr;
+    assert!(text.contains("`n_group` is 5 for 6 candidates"), "{text}");
+    let uneven = "data.sets.valid.source={generated: {num_queries: 6, num_candidates: 5, seed: 3}}";
+    let text = place.run(&["train", "heads.yaml", "--set", uneven]).expect_code(3).stderr;
+    assert!(text.contains("`lists` have 6 candidates, those of `valid` have 5"), "{text}");
+}
