@@ -363,7 +363,7 @@ pub struct BenchDecodeArgs {
     /// Candidates to rank.
     #[arg(long, default_value_t = 20)]
     pub candidates: usize,
-    /// Decoders; default: all.
+    /// Decoders, by name or with settings as `{one_pass: {n_group: 4}}`; heads are not trained. Default: those without heads.
     #[arg(long = "decoder", value_name = "NAME")]
     pub decoders: Vec<String>,
     /// Timed repetitions.
