@@ -84,7 +84,7 @@ proptest! {
                 let cu_seqlens = vec![0, (text.len() - read) as i64];
                 let pattern = AttentionPattern::Trees { cu_seqlens, trees: vec![tree.clone()] };
                 let hidden = model.forward(&row(&ids), &pattern, Some(&mut cache));
-                prop_assert!(worst(&model, &[text.clone()], &[tree], &hidden, text.len() - read) < 1e-4);
+                prop_assert!(worst(&model, std::slice::from_ref(&text), std::slice::from_ref(&tree), &hidden, text.len() - read) < 1e-4);
             }
             prop_assert_eq!(cache.row_lengths(), &[text.len() as i64]);
             // what comes after the tree is not disturbed by it

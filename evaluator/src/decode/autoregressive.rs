@@ -1,6 +1,6 @@
 //! Plain greedy text, as `generate` does: one token a pass until an end token, then parsed.
 
-use data::prompt::{Identifiers, RankingPrompt, parse_ranking};
+use data::prompt::{AnswerForm, RankingPrompt, parse_ranking};
 use model::{CausalLm, Tokenizer};
 
 use super::{Decoded, Decoder, check_prompt};
@@ -15,15 +15,15 @@ const SLACK: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Autoregressive {
     tokenizer: Tokenizer,
-    identifiers: Identifiers,
+    form: AnswerForm,
     max_new_tokens: Option<usize>,
 }
 
 impl Autoregressive {
     /// `max_new_tokens` bounds the answer; absent, the tokens of a full answer and 8 more.
     #[must_use]
-    pub fn new(tokenizer: Tokenizer, identifiers: Identifiers, max_new_tokens: Option<usize>) -> Self {
-        Self { tokenizer, identifiers, max_new_tokens }
+    pub fn new(tokenizer: Tokenizer, form: impl Into<AnswerForm>, max_new_tokens: Option<usize>) -> Self {
+        Self { tokenizer, form: form.into(), max_new_tokens }
     }
 
     /// Tokens the answer may take.
@@ -48,7 +48,7 @@ impl Decoder for Autoregressive {
         let generated = generate_until(model, self.tokenizer.eos_token_ids(), &prompt.input_ids, &options)
             .map_err(|error| named(error, prompt))?;
         let text = self.tokenizer.decode(&generated.token_ids, true)?;
-        let (order, repair) = parse_ranking(&text, self.identifiers, prompt.identifiers.len());
+        let (order, repair) = parse_ranking(&text, self.form, prompt.identifiers.len());
         Ok(Decoded {
             order,
             repair,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use data::prompt::Identifiers;
+use data::prompt::AnswerForm;
 use model::blockwise::BlockwiseHeads;
 use model::medusa::MedusaHeads;
 use model::one_pass::{HierarchicalAttention, OnePassSettings};
@@ -119,7 +119,7 @@ pub struct BuildDecoder<'a> {
     /// The model's.
     pub tokenizer: &'a Tokenizer,
     /// The prompt's.
-    pub identifiers: Identifiers,
+    pub answer: AnswerForm,
     /// Bounds free text only; absent, a full answer and a little more.
     pub max_new_tokens: Option<usize>,
     /// Heads and draft models.
@@ -236,7 +236,7 @@ impl DecoderKind {
     /// A head or draft model that cannot be had.
     pub fn build(&self, with: &BuildDecoder) -> Result<Box<dyn Decoder>, EvaluatorError> {
         if *self == Self::Autoregressive {
-            return Ok(Box::new(Autoregressive::new(with.tokenizer.clone(), with.identifiers, with.max_new_tokens)));
+            return Ok(Box::new(Autoregressive::new(with.tokenizer.clone(), with.answer, with.max_new_tokens)));
         }
         self.build_headed(with.parts, Rc::clone(&with.last_read))
     }

@@ -26,7 +26,10 @@ pub struct OnePass {
 
 /// Variants that read the same tree share its pass: the last prompt's nodes, by tree. Each variant is charged the pass.
 #[derive(Debug, Default)]
-pub struct LastRead(RefCell<HashMap<TreeKey, (Vec<i64>, Rc<NodeProbabilities>)>>);
+pub struct LastRead(RefCell<HashMap<TreeKey, Read>>);
+
+/// A prompt's tokens and its nodes.
+type Read = (Vec<i64>, Rc<NodeProbabilities>);
 
 /// What decides a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,10 +93,10 @@ impl OnePass {
     ) -> Result<Rc<NodeProbabilities>, EvaluatorError> {
         let n_group = (self.settings.variant != Variant::Permutation).then_some(self.settings.n_group);
         let key = TreeKey { n: prompt.identifiers.len(), n_group, grouping: self.settings.grouping };
-        if let Some((ids, nodes)) = self.last_read.0.borrow().get(&key) {
-            if *ids == prompt.input_ids {
-                return Ok(Rc::clone(nodes));
-            }
+        if let Some((ids, nodes)) = self.last_read.0.borrow().get(&key)
+            && *ids == prompt.input_ids
+        {
+            return Ok(Rc::clone(nodes));
         }
         let nodes = read_nodes(model, &[prompt], scorer.tree(), self.settings.grouping)?.remove(0);
         let nodes = Rc::new(nodes);

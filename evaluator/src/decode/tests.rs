@@ -228,7 +228,7 @@ proptest! {
         for identifiers in [Identifiers::Alphabetic, Identifiers::Numeric] {
             let with = BuildDecoder {
                 tokenizer: &tokenizer,
-                identifiers,
+                answer: identifiers.into(),
                 max_new_tokens: None,
                 parts: &NoParts,
                 last_read: std::rc::Rc::default(),

@@ -125,6 +125,13 @@ impl Predictions {
         self.lines.get(query_id)
     }
 
+    /// All decoders' rankings of `samples`, as rows of a `rankings` set.
+    #[must_use]
+    pub fn records(&self, samples: &[RankingSample]) -> Vec<RankingRecord> {
+        let lines = samples.iter().filter_map(|sample| self.get(&sample.query_id));
+        lines.flat_map(PredictionLine::records).collect()
+    }
+
     /// Queries done.
     #[must_use]
     pub fn len(&self) -> usize {

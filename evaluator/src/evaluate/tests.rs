@@ -30,7 +30,7 @@ fn fixture(num_queries: usize) -> Fixture {
     let tokenizer = tokenizer();
     let with = BuildDecoder {
         tokenizer: &tokenizer,
-        identifiers: Identifiers::Alphabetic,
+        answer: Identifiers::Alphabetic.into(),
         max_new_tokens: None,
         parts: &NoParts,
         last_read: std::rc::Rc::default(),

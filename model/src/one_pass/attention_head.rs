@@ -53,7 +53,6 @@ impl HierarchicalAttention {
 
     /// `Q(X) K(X)^T / √n` of rows `x` `[.., rows, n]`: `[.., rows, rows]`. Rows keep their scores whichever of them are
     /// pooled, so they are computed once for all steps of a ranking.
-    #[must_use]
     pub fn scores(&self, x: &Tensor) -> Tensor {
         let q = x.linear(&self.q_weight, Some(&self.q_bias));
         let k = x.linear(&self.k_weight, Some(&self.k_bias));
@@ -63,7 +62,6 @@ impl HierarchicalAttention {
 
     /// `R` of the rows of `x` `[.., rows, n]` that `taken` (bool `[.., rows]`) names, given their [`Self::scores`]: `[.., n]`, zeros where none
     /// is taken. `dropout` is the probability of dropping an attention weight; 0 outside training.
-    #[must_use]
     pub fn pool(&self, scores: &Tensor, x: &Tensor, taken: &Tensor, dropout: f64) -> Tensor {
         let weights = scores.masked_fill(&taken.logical_not().unsqueeze(-2), HIDDEN).softmax(-1, Kind::Float);
         let weights = if dropout > 0.0 { weights.dropout(dropout, true) } else { weights };

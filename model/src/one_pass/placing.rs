@@ -58,7 +58,6 @@ impl Placing {
     }
 
     /// Bool `[lists, n]`, true for what is placed.
-    #[must_use]
     pub fn mask(&self, device: Device) -> Tensor {
         Tensor::from_slice(&self.placed).view([-1, self.n as i64]).to_device(device)
     }

@@ -54,7 +54,7 @@ impl Scorer {
             _ => CandidateTree::subsets(&groups),
         };
         let once = settings.arithmetic == Arithmetic::Corrected;
-        let new_in_dual = |slots: &[u16]| !slots.is_empty() && !(once && groups.in_one_target(slots));
+        let new_in_dual = |slots: &[u16]| !(slots.is_empty() || once && groups.in_one_target(slots));
         let table =
             |groups: &[Vec<u16>], counts: &dyn Fn(&[u16]) -> bool| GroupTable::new(n, groups, &tree, counts, device);
         let targets = table(groups.targets(), &|slots| !slots.is_empty());
@@ -124,7 +124,6 @@ impl Scorer {
     ///
     /// # Panics
     /// When nothing is placed (the first place is `p(∅)`'s best), or the variant's head is missing.
-    #[must_use]
     pub fn scores(
         &self,
         prepared: &Prepared,

@@ -7,7 +7,6 @@ use tch::Tensor;
 ///
 /// # Panics
 /// When the number of rows is no power of two.
-#[must_use]
 pub fn mobius(f: &Tensor) -> Tensor {
     transform(f, |without, with| with - without)
 }
@@ -16,7 +15,6 @@ pub fn mobius(f: &Tensor) -> Tensor {
 ///
 /// # Panics
 /// When the number of rows is no power of two.
-#[must_use]
 pub fn subset_sums(m: &Tensor) -> Tensor {
     transform(m, |without, with| with + without)
 }
@@ -51,7 +49,7 @@ mod tests {
 
     /// The definition, subset by subset.
     fn naive(f: &Tensor, set: i64, subset: i64, column: i64) -> f64 {
-        let sign = |t: i64| if (subset & !t).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |t: i64| if (subset & !t).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
         (0..=subset).filter(|t| t & !subset == 0).map(|t| sign(t) * f.double_value(&[set, t, column])).sum()
     }
 
@@ -77,7 +75,7 @@ mod tests {
         // d/df(T) of Σ_S w(S) m(S) = Σ_{S⊇T} (-1)^{|S|-|T|} w(S)
         let w = random(2, 3, 2);
         for t in 0..8i64 {
-            let sign = |s: i64| if (s & !t).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |s: i64| if (s & !t).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             let wanted: f64 = (0..8i64).filter(|s| t & !s == 0).map(|s| sign(s) * w.double_value(&[1, s, 0])).sum();
             assert!((f.grad().double_value(&[1, t, 0]) - wanted).abs() < 1e-12);
         }

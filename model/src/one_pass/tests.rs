@@ -109,7 +109,7 @@ impl Naive<'_> {
         let own = |set: &Set| if set.is_empty() { zero.clone() } else { relative(self.f(set)) };
         let in_target = |t: &Set| self.groups.targets().iter().any(|g| t.iter().all(|s| g.contains(s)));
         let rows_of = |set: &Set| {
-            let counted = subsets(set).into_iter().filter(|t| !t.is_empty() && !(corrected && in_target(t)));
+            let counted = subsets(set).into_iter().filter(|t| !(t.is_empty() || corrected && in_target(t)));
             counted.collect::<Vec<_>>()
         };
         let coefficients = |set: &Set| rows_of(set).iter().map(|t| self.coefficient(t)).collect::<Vec<_>>();
@@ -240,7 +240,7 @@ fn as_published_gives_the_published_orders() {
             let p = rows.to_kind(Kind::Float).index_select(1, &Tensor::from_slice(&places)); // [lists, nodes, n]
             let head = HierarchicalAttention::new(n, 0, Device::Cpu);
             for (name, mut weight) in head.named_tensors() {
-                let _ = tch::no_grad(|| weight.copy_(&tensor(&name)));
+                tch::no_grad(|| weight.copy_(&tensor(&name)));
             }
             let wanted = Vec::<Vec<i64>>::try_from(tensor(&format!("order.{}", variant.name()))).unwrap();
             for (order, wanted) in scorer.rank(&p, Some(&head)).into_iter().zip(wanted) {

@@ -47,7 +47,7 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     };
     let with = BuildDecoder {
         tokenizer: &loaded.tokenizer,
-        identifiers: prompts.config.identifiers,
+        answer: prompts.config.answer_form(),
         max_new_tokens: None,
         parts: &parts,
         last_read: Rc::default(),

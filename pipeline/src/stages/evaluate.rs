@@ -12,7 +12,7 @@ use data::{Qrels, RankingSample};
 use evaluator::EvaluatorError;
 use evaluator::decode::BuildDecoder;
 use evaluator::evaluate::{
-    EvaluateConfig, EvaluationJob, SetEvaluation, comparison_table, cost_table, evaluate, fidelity_table, results_table,
+    EvaluateConfig, EvaluationJob, Predictions, SetEvaluation, comparison_table, cost_table, evaluate, fidelity_table, results_table,
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::Table;
@@ -114,7 +114,9 @@ impl One<'_> {
         let Some(loaded) = loaded.as_ref() else { unreachable!("loaded above") };
         let evaluation = self.decode(loaded, &content_key)?;
         write_json(&result, &evaluation)?;
-        let outputs = [result.clone(), self.file("jsonl")];
+        let predictions = Predictions::open(&self.file("jsonl"), &content_key, self.samples)?;
+        data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
+        let outputs = [result.clone(), self.file("jsonl"), self.file("parquet")];
         stamp::write(&self.experiment.folder.stamp(&self.name()), &inputs, &outputs)?;
         from_file()
     }
@@ -148,7 +150,7 @@ impl One<'_> {
         };
         let with = BuildDecoder {
             tokenizer: &loaded.tokenizer,
-            identifiers: data.prompt.identifiers,
+            answer: data.prompt.answer_form(),
             max_new_tokens: self.config.max_new_tokens,
             parts: &parts,
             last_read: Rc::default(),
