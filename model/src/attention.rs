@@ -1,5 +1,6 @@
 //! Grouped-query self-attention (Ainslie et al. 2023) with rotary positions.
 
+use native::attention::Visible;
 use tch::{Device, Kind, Tensor};
 
 use crate::attention_pattern::KeyRanges;
@@ -18,6 +19,8 @@ pub struct SharedInputs {
     pub visible: Vec<(Option<i64>, VisibleKeys)>,
     /// One past the last key per query.
     pub ends: Tensor,
+    /// The key of each query's own token, where its range leaves it out.
+    pub own: Option<Tensor>,
 }
 
 /// What depends on the sliding window.
@@ -39,7 +42,7 @@ impl SharedInputs {
                 visible.push((*window, keys));
             }
         }
-        Self { angles, visible, ends: ranges.ends() }
+        Self { angles, visible, ends: ranges.ends(), own: ranges.own() }
     }
 }
 
@@ -109,12 +112,8 @@ impl Attention {
         let visible = shared.visible.iter().find(|(window, _)| *window == self.window);
         let (_, VisibleKeys { starts, extra }) = visible.expect("lowered for every window of the config");
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let attended = match extra {
-            None => native::attention::range_attention(&q, &k, &v, starts, &shared.ends, scale),
-            Some(extra) => {
-                native::attention::range_attention_with_extra(&q, &k, &v, starts, &shared.ends, extra, scale)
-            }
-        };
+        let visible = Visible { start: starts, end: &shared.ends, own: shared.own.as_ref(), extra: extra.as_ref() };
+        let attended = native::attention::range_attention(&q, &k, &v, &visible, scale);
         let attended = attended.view([batch, seq, heads * head_dim]); // [batch, seq, heads * head_dim]
         self.o_proj.forward(&attended, dropout.map(|seed| seed.of_module(1)))
     }

@@ -2,6 +2,7 @@
 
 use tch::{Device, Tensor};
 
+use crate::column_layout::ColumnTokens;
 use crate::kv_cache::KvCache;
 use crate::token_tree::TokenTree;
 
@@ -30,6 +31,12 @@ pub enum AttentionPattern {
         /// One for each prefix.
         trees: Vec<TokenTree>,
     },
+    /// Branches side by side: a token sees the tokens of earlier columns and itself. Without a cache there may be one row of several
+    /// layouts end to end; else one layout a row, padded on the right, all of whose columns lie behind those in the cache.
+    Columnar {
+        /// New tokens of each layout.
+        layouts: Vec<ColumnTokens>,
+    },
 }
 
 /// A pattern as the kernels want it. `rows` is 1 when all rows of the batch are alike, else the batch.
@@ -45,6 +52,16 @@ pub struct KeyRanges {
     ends: Vec<i32>,
     /// Trees whose tokens are the last keys; their queries see ancestors besides the range.
     trees: Vec<TokenTree>,
+    /// Of columns: branch and column of every query, whose own key lies outside its range.
+    grid: Option<Grid>,
+}
+
+/// Where the queries of a columnar pattern stand.
+#[derive(Debug, Default)]
+struct Grid {
+    branches: Vec<f32>,
+    columns: Vec<f32>,
+    own: Vec<i32>,
 }
 
 impl AttentionPattern {
@@ -79,6 +96,14 @@ impl AttentionPattern {
                 assert!(cache.is_none() || trees.len() == 1, "{} trees on one cache", trees.len());
                 KeyRanges::trees(seq, held[0], cu_seqlens, trees)
             }
+            Self::Columnar { layouts } if batch == 1 && layouts.len() > 1 => {
+                assert!(cache.is_none(), "packed layouts cannot continue a cache");
+                KeyRanges::columnar(layouts, &[(0, seq)])
+            }
+            Self::Columnar { layouts } => {
+                assert_eq!(layouts.len(), batch as usize, "{} layouts for {batch} rows", layouts.len());
+                KeyRanges::columnar(layouts, &held.iter().map(|held| (*held, seq)).collect::<Vec<_>>())
+            }
         }
     }
 
@@ -87,8 +112,19 @@ impl AttentionPattern {
         match self {
             Self::Padded { lengths } => lengths.clone(),
             Self::Trees { cu_seqlens, .. } => vec![cu_seqlens[cu_seqlens.len() - 1]],
+            Self::Columnar { layouts } if layouts.len() == batch as usize => {
+                layouts.iter().map(|layout| layout.len() as i64).collect()
+            }
             _ => vec![seq; batch as usize],
         }
+    }
+}
+
+impl Grid {
+    fn push(&mut self, branch: u32, column: u32, own: i64) {
+        self.branches.push(branch as f32);
+        self.columns.push(column as f32);
+        self.own.push(own as i32);
     }
 }
 
@@ -139,10 +175,42 @@ impl KeyRanges {
         ranges
     }
 
+    /// Layouts one after the other (one row), or each in a row of its own behind what the cache holds; `rows` are (held, new).
+    fn columnar(layouts: &[ColumnTokens], rows: &[(i64, i64)]) -> Self {
+        let seq = rows[0].1;
+        let mut ranges = Self::empty(rows.len(), seq as usize);
+        let mut grid = Grid::default();
+        let packed = rows.len() < layouts.len();
+        let mut first = 0; // of the layout in its row
+        for (index, layout) in layouts.iter().enumerate() {
+            let held = if packed { 0 } else { rows[index].0 };
+            assert!(layout.columns.is_sorted(), "columns {:?} are not in linear order", layout.columns);
+            let mut earlier = 0;
+            for (i, (branch, column)) in layout.branches.iter().zip(&layout.columns).enumerate() {
+                if i > 0 && layout.columns[i - 1] < *column {
+                    earlier = i as i64;
+                }
+                ranges.push(held + i as i64, first, held + first + earlier);
+                grid.push(*branch, *column, held + first + i as i64);
+            }
+            first += layout.len() as i64;
+            if !packed {
+                for i in first..seq {
+                    ranges.push(held + i, held + i, held + i);
+                    grid.push(0, 0, held + i);
+                }
+                first = 0;
+            }
+        }
+        assert_eq!(ranges.ends.len(), rows.len() * seq as usize, "layouts for {} rows of {seq}", rows.len());
+        ranges.grid = Some(grid);
+        ranges
+    }
+
     fn empty(rows: usize, seq: usize) -> Self {
         let size = rows * seq;
         let (positions, starts, ends) = (Vec::with_capacity(size), Vec::with_capacity(size), Vec::with_capacity(size));
-        Self { rows, seq, positions, starts, ends, trees: Vec::new() }
+        Self { rows, seq, positions, starts, ends, trees: Vec::new(), grid: None }
     }
 
     fn push(&mut self, position: i64, start: i64, end: i64) {
@@ -191,6 +259,17 @@ impl KeyRanges {
             first += tree.len();
         }
         Some(Tensor::from_slice(&visible).view([1, self.seq as i64, columns as i64]))
+    }
+
+    /// The key of each query's own token, int32 `[rows, seq]` on the CPU, where ranges leave it out.
+    pub fn own(&self) -> Option<Tensor> {
+        self.grid.as_ref().map(|grid| self.shaped(Tensor::from_slice(&grid.own)))
+    }
+
+    /// Branch and column of every query, float32 `[rows, seq]` each; `None` when the pattern has no columns.
+    pub fn grid(&self, device: Device) -> Option<(Tensor, Tensor)> {
+        let shaped = |values: &[f32]| self.shaped(Tensor::from_slice(values)).to_device(device);
+        self.grid.as_ref().map(|grid| (shaped(&grid.branches), shaped(&grid.columns)))
     }
 
     fn shaped(&self, flat: Tensor) -> Tensor {

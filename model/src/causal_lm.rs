@@ -88,7 +88,8 @@ impl CausalLm {
             lora: None,
             generation_config: None,
             dropout_seed: None,
-            rope: Rope::new(config.head_dim, config.rope_theta, config.rope_scaling, device),
+            rope: Rope::new(config.head_dim, config.rope_theta, config.rope_scaling, device)
+                .with_columns(config.columnar_rope.as_ref()),
             gradient_checkpointing: false,
             config,
         }
@@ -148,7 +149,8 @@ impl CausalLm {
         let (batch, seq, _) = embeddings.size3().expect("embeddings have three dimensions");
         no_grad(|| {
             let ranges = pattern.key_ranges(batch, seq, cache);
-            let angles = self.rope.angles(&ranges.positions(self.device()), self.kind());
+            let device = self.device();
+            let angles = self.rope.angles(&ranges.positions(device), ranges.grid(device), self.kind());
             SharedInputs::new(&self.config, &ranges, angles)
         })
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{ModelError, parse_json, read};
-pub use crate::rope::RopeScaling;
+pub use crate::rope::{ColumnarRope, RopeScaling};
 use raw::RawConfig;
 
 /// Families of models this crate runs. SmolLM2 is a Llama.
@@ -75,6 +75,8 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// How the rotary frequencies are stretched.
     pub rope_scaling: RopeScaling,
+    /// Two-dimensional positions of columnar patterns, for models trained with them. Ours: `columnar_rope` in config.json.
+    pub columnar_rope: Option<ColumnarRope>,
     /// Sliding window of each layer in tokens (a token sees itself and `window - 1` before it); `None` sees all.
     pub sliding_windows: Vec<Option<i64>>,
     /// Bias on q, k and v.
@@ -138,6 +140,10 @@ impl ModelConfig {
         map.insert("model_type".into(), self.architecture.model_type().into());
         map.insert("vocab_size".into(), self.vocab_size.into());
         map.insert("tie_word_embeddings".into(), self.tie_word_embeddings.into());
+        match &self.columnar_rope {
+            Some(rope) => map.insert("columnar_rope".into(), serde_json::to_value(rope).expect("plain numbers")),
+            None => map.remove("columnar_rope"),
+        };
         // transformers 5 writes `dtype`, version 4 reads `torch_dtype`; one of the two, as the file had it
         let key = if map.contains_key("dtype") { "dtype" } else { "torch_dtype" };
         map.insert(key.into(), dtype.into());
@@ -194,6 +200,18 @@ mod tests {
         assert!(got.contains("hidden_size"), "{got}");
         let got = message(&[("hidden_size", "wide".into())]);
         assert!(got.contains("wide"), "{got}");
+    }
+
+    #[test]
+    fn columnar_rope_is_kept_and_checked() {
+        let rope = serde_json::json!({"pairs": [1, 3], "branch_stride": 8.0});
+        let config = with(&[("columnar_rope", rope)]).unwrap();
+        assert_eq!(config.columnar_rope, Some(ColumnarRope { pairs: vec![1, 3], branch_stride: 8.0 }));
+        let Value::Object(saved) = config.to_json("float32") else { panic!("an object") };
+        assert_eq!(ModelConfig::from_value(saved).unwrap().columnar_rope, config.columnar_rope);
+        let error = with(&[("columnar_rope", serde_json::json!({"pairs": [4]}))]).unwrap_err().to_string();
+        assert!(error.contains("columnar_rope") && error.contains("0 to 3"), "{error}");
+        assert_eq!(ColumnarRope::last_pairs(128, 0.25).pairs, (48..64).collect::<Vec<_>>());
     }
 
     #[test]

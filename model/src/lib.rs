@@ -10,6 +10,7 @@ pub mod attention_pattern;
 pub mod blockwise;
 pub mod causal_lm;
 pub mod chat_template;
+pub mod column_layout;
 pub mod config;
 pub mod draft_heads;
 pub mod error;
@@ -39,6 +40,7 @@ mod weights;
 
 pub use attention_pattern::AttentionPattern;
 pub use blockwise::BlockwiseHeads;
+pub use column_layout::{BranchAlignment, BranchLength, ColumnLayout, ColumnTokens, TargetAlignment};
 pub use causal_lm::{CausalLm, LoadOptions, NamedParameter, SaveOptions};
 pub use config::{Architecture, ModelConfig};
 pub use draft_heads::DraftHeads;

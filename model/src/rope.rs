@@ -27,11 +27,64 @@ pub enum RopeScaling {
     },
 }
 
+/// Two-dimensional positions for some frequency pairs: of the pairs named, the first turns with the branch, the second with the column,
+/// the third with the branch again, and so on; all others keep the linear position. Part of a model's weights as much as they are: what
+/// was trained with it must be read with it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnarRope {
+    /// Pairs, counted from 0, below `head_dim / 2`.
+    pub pairs: Vec<i64>,
+    /// Positions from one branch to the next. Default 32.
+    #[serde(default = "default_branch_stride")]
+    pub branch_stride: f64,
+}
+
+fn default_branch_stride() -> f64 {
+    32.0
+}
+
+impl ColumnarRope {
+    /// The last `ratio` of all pairs, rounded down: the lowest frequencies.
+    #[must_use]
+    pub fn last_pairs(head_dim: i64, ratio: f64) -> Self {
+        let pairs = head_dim / 2;
+        let count = (pairs as f64 * ratio.clamp(0.0, 1.0)).floor() as i64;
+        Self { pairs: (pairs - count..pairs).collect(), branch_stride: default_branch_stride() }
+    }
+
+    /// What is wrong with it for heads of `head_dim`, one line each.
+    #[must_use]
+    pub fn problems(&self, head_dim: i64) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(pair) = self.pairs.iter().find(|pair| !(0..head_dim / 2).contains(*pair)) {
+            problems.push(format!("`pairs` holds {pair}, wanted 0 to {}", head_dim / 2 - 1));
+        }
+        if (1..self.pairs.len()).any(|i| self.pairs[..i].contains(&self.pairs[i])) {
+            problems.push("`pairs` names a pair twice".to_owned());
+        }
+        if !self.branch_stride.is_finite() {
+            problems.push(format!("`branch_stride` is {}, wanted a number", self.branch_stride));
+        }
+        problems
+    }
+}
+
 /// Angles of a model's heads.
 #[derive(Debug)]
 pub struct Rope {
     /// `[head_dim / 2]` float32.
     inv_freq: Tensor,
+    columnar: Option<PairMasks>,
+}
+
+/// Which pairs turn with what: float32 `[head_dim / 2]`, 0 or 1.
+#[derive(Debug)]
+struct PairMasks {
+    linear: Tensor,
+    /// Times the branch stride.
+    branch: Tensor,
+    column: Tensor,
 }
 
 /// `cos` and `sin` of one forward pass, float32 `[batch or 1, seq, head_dim / 2]`; shared by all layers.
@@ -47,12 +100,38 @@ impl Rope {
     /// Frequencies for heads of `head_dim`.
     pub fn new(head_dim: i64, theta: f64, scaling: RopeScaling, device: Device) -> Self {
         let inv_freq = inverse_frequencies(head_dim, theta, scaling);
-        Self { inv_freq: Tensor::from_slice(&inv_freq).to_device(device) }
+        Self { inv_freq: Tensor::from_slice(&inv_freq).to_device(device), columnar: None }
+    }
+
+    /// With two-dimensional positions for columnar patterns.
+    #[must_use]
+    pub fn with_columns(mut self, columnar: Option<&ColumnarRope>) -> Self {
+        let pairs = self.inv_freq.size()[0] as usize;
+        self.columnar = columnar.map(|columnar| {
+            let mut masks = [vec![1.0f32; pairs], vec![0.0; pairs], vec![0.0; pairs]];
+            for (turn, pair) in columnar.pairs.iter().enumerate() {
+                masks[0][*pair as usize] = 0.0;
+                let (mask, value) = if turn % 2 == 0 { (1, columnar.branch_stride as f32) } else { (2, 1.0) };
+                masks[mask][*pair as usize] = value;
+            }
+            let [linear, branch, column] = masks.map(|mask| Tensor::from_slice(&mask).to_device(self.inv_freq.device()));
+            PairMasks { linear, branch, column }
+        });
+        self
     }
 
     /// Angles at `positions` float32 `[batch or 1, seq]`, rounded to `kind` as transformers does before rotating.
-    pub fn angles(&self, positions: &Tensor, kind: Kind) -> RopeAngles {
-        let angles = positions.unsqueeze(-1) * &self.inv_freq; // [batch, seq, head_dim / 2]
+    /// `grid` holds branch and column of each token, shaped alike, when the pattern has columns.
+    pub fn angles(&self, positions: &Tensor, grid: Option<(Tensor, Tensor)>, kind: Kind) -> RopeAngles {
+        let positions = match (&self.columnar, grid) {
+            (Some(masks), Some((branch, column))) => {
+                positions.unsqueeze(-1) * &masks.linear
+                    + branch.unsqueeze(-1) * &masks.branch
+                    + column.unsqueeze(-1) * &masks.column
+            }
+            _ => positions.unsqueeze(-1),
+        };
+        let angles = positions * &self.inv_freq; // [batch, seq, head_dim / 2]
         let round = |table: Tensor| table.to_kind(kind).to_kind(Kind::Float);
         RopeAngles { cos: round(angles.cos()), sin: round(angles.sin()) }
     }
@@ -110,7 +189,7 @@ mod tests {
     fn positions_may_differ_by_row() {
         let rope = Rope::new(8, 10_000.0, RopeScaling::Default, Device::Cpu);
         let positions = Tensor::from_slice2(&[[0.0f32, 1.0], [5.0, 0.0]]);
-        let angles = rope.angles(&positions, Kind::Float);
+        let angles = rope.angles(&positions, None, Kind::Float);
         assert_eq!(angles.cos.size(), [2, 2, 4]);
         assert_eq!(angles.cos.double_value(&[1, 1, 0]), 1.0);
         assert!((angles.sin.double_value(&[1, 0, 0]) - 5f64.sin()).abs() < 1e-6);

@@ -4,6 +4,8 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "attention_kernels.h"
@@ -20,20 +22,45 @@ constexpr int64_t kForwardRows = 96;
 constexpr int64_t kDecodeChunk = 256;
 constexpr int64_t kMinTasks = 12;
 
-// The extra visible keys, as bits, and per position the bounds of everything it sees.
+// The extra visible keys, as bits; starts, ends, own keys and bounds of every position.
 struct Extra {
   std::vector<uint32_t> bits;
-  std::vector<int32_t> lo, hi;
+  std::vector<int32_t> bounds;
 };
 
 void take_strides(const at::Tensor& t, int64_t* to) {
   for (int i = 0; i < 3; ++i) to[i] = t.stride(i);
 }
 
-// `extra`: bool [batch or 1, q_len, extra keys], the visible ones among the last keys; no keys when it has fewer dimensions.
-AttentionShape shape_of(
-    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& start, const at::Tensor& end, const at::Tensor& extra, double scale,
-    Extra& store) {
+// Eight bools (bytes 0 or 1) as the low eight bits of a word, the first one lowest.
+inline uint64_t eight_bits(const bool* values, int64_t count) {
+  uint64_t bytes = 0;
+  std::memcpy(&bytes, values, count);
+  return bytes * 0x0102040810204080ull >> 56;
+}
+
+// Packs a row of bools, which stand for keys from `from` on, into bits by key, and widens the row's bounds.
+void pack_row(const bool* visible, int64_t columns, int64_t from, int64_t first_word, uint32_t* bits, int32_t& lo, int32_t& hi) {
+  for (int64_t c = 0; c < columns; c += 8) {
+    const uint64_t seen = eight_bits(visible + c, std::min<int64_t>(8, columns - c));
+    if (seen == 0) continue;
+    const int64_t key = from + c, word = key / 32 - first_word;
+    const uint64_t shifted = seen << (key % 32);
+    bits[word] |= static_cast<uint32_t>(shifted);
+    if (shifted >> 32) bits[word + 1] |= static_cast<uint32_t>(shifted >> 32);
+    const int32_t low = key + __builtin_ctzll(seen), high = key + 64 - __builtin_clzll(seen);
+    lo = hi <= lo ? low : std::min(lo, low);
+    hi = std::max(hi, high);
+  }
+}
+
+// What queries see, as the caller gives it: start and end int32 [batch or 1, q_len]; `own` the same or without dimensions; `extra` bool
+// [batch or 1, q_len, extra keys], the visible ones among the last keys, or of fewer dimensions for none.
+struct Seen {
+  at::Tensor start, end, own, extra;
+};
+
+AttentionShape shape_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Seen& seen, double scale, Extra& store) {
   AttentionShape s{};
   s.batch = q.size(0);
   s.q_len = q.size(1);
@@ -45,45 +72,37 @@ AttentionShape shape_of(
   take_strides(q, s.q_stride);
   take_strides(k, s.k_stride);
   take_strides(v, s.v_stride);
-  s.start = s.lo = start.const_data_ptr<int32_t>();
-  s.end = s.hi = end.const_data_ptr<int32_t>();
-  s.range_stride = start.size(0) == 1 ? 0 : s.q_len;
-  const bool* visible = extra.dim() == 3 && extra.size(2) > 0 ? extra.const_data_ptr<bool>() : nullptr;
-  const int64_t columns = visible ? extra.size(2) : 0;
-  const bool whole = columns == 0;
-  // Ranges are clamped to the keys there are; bounds are the hull of the range and of the extra keys.
-  const int64_t sequences = std::max(start.size(0), whole ? int64_t{1} : extra.size(0));
-  const int64_t rows = sequences * s.q_len, from = s.k_len - columns;
+  const auto *start = seen.start.const_data_ptr<int32_t>(), *end = seen.end.const_data_ptr<int32_t>();
+  const int32_t* own = seen.own.dim() == 2 ? seen.own.const_data_ptr<int32_t>() : nullptr;
+  const bool* visible = seen.extra.dim() == 3 && seen.extra.size(2) > 0 ? seen.extra.const_data_ptr<bool>() : nullptr;
+  const int64_t columns = visible ? seen.extra.size(2) : 0, masks = visible ? seen.extra.size(0) : 1;
+  // Ranges are clamped to the keys there are; bounds are the hull of everything a position sees.
+  const int64_t sequences = std::max(seen.start.size(0), masks), rows = sequences * s.q_len, from = s.k_len - columns;
   s.extra_first = from / 32;
-  s.extra_words = whole ? 0 : (s.k_len + 31) / 32 - s.extra_first;
-  s.extra_stride = whole || extra.size(0) == 1 ? 0 : s.q_len * s.extra_words;
-  store.lo.resize(4 * rows);
-  store.bits.assign(whole ? 0 : extra.size(0) * s.q_len * s.extra_words, 0);
-  int32_t *start_of = store.lo.data(), *end_of = start_of + rows, *lo = end_of + rows, *hi = lo + rows;
+  s.extra_words = visible ? (s.k_len + 31) / 32 - s.extra_first : 0;
+  s.extra_stride = masks == 1 ? 0 : s.q_len * s.extra_words;
+  store.bounds.resize(5 * rows);
+  store.bits.assign(masks * s.q_len * s.extra_words, 0);
+  int32_t *start_of = store.bounds.data(), *end_of = start_of + rows, *own_of = end_of + rows, *lo = own_of + rows, *hi = lo + rows;
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = start.size(0) == 1 ? r % s.q_len : r;
-    start_of[r] = std::clamp<int32_t>(s.start[at], 0, s.k_len);
-    end_of[r] = std::clamp<int32_t>(s.end[at], start_of[r], s.k_len);
-    lo[r] = start_of[r];
-    hi[r] = end_of[r];
-    if (whole) continue;
-    const int64_t row = extra.size(0) == 1 ? r % s.q_len : r;
-    uint32_t* bits = store.bits.data() + row * s.extra_words;
-    for (int64_t c = 0; c < columns; ++c) {
-      if (!visible[row * columns + c]) continue;
-      const int64_t key = from + c;
-      bits[key / 32 - s.extra_first] |= 1u << (key % 32);
-      if (hi[r] <= lo[r]) lo[r] = hi[r] = key;
-      lo[r] = std::min<int32_t>(lo[r], key);
-      hi[r] = std::max<int32_t>(hi[r], key + 1);
+    const int64_t at = seen.start.size(0) == 1 ? r % s.q_len : r, row = masks == 1 ? r % s.q_len : r;
+    lo[r] = start_of[r] = std::clamp<int32_t>(start[at], 0, s.k_len);
+    hi[r] = end_of[r] = std::clamp<int32_t>(end[at], start_of[r], s.k_len);
+    own_of[r] = own && own[at] < s.k_len ? own[at] : -1;
+    if (own_of[r] >= 0) {
+      lo[r] = hi[r] <= lo[r] ? own_of[r] : std::min(lo[r], own_of[r]);
+      hi[r] = std::max(hi[r], own_of[r] + 1);
     }
+    // Of shared masks the bits are set anew for each sequence, to the same.
+    if (visible) pack_row(visible + row * columns, columns, from, s.extra_first, store.bits.data() + row * s.extra_words, lo[r], hi[r]);
   }
   s.start = start_of;
   s.end = end_of;
+  s.own = own ? own_of : nullptr;
   s.lo = lo;
   s.hi = hi;
   s.range_stride = sequences == 1 ? 0 : s.q_len;
-  s.extra = whole ? nullptr : store.bits.data();
+  s.extra = visible ? store.bits.data() : nullptr;
   return s;
 }
 
@@ -205,9 +224,9 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
  public:
   static at::Tensor forward(
       AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& start, const at::Tensor& end,
-      const at::Tensor& extra, double scale) {
+      const at::Tensor& own, const at::Tensor& extra, double scale) {
     Extra store;
-    const auto shape = shape_of(q, k, v, start, end, extra, scale, store);
+    const auto shape = shape_of(q, k, v, {start, end, own, extra}, scale, store);
     auto out = at::empty(q.sizes(), q.options());
     const bool train = q.requires_grad() || k.requires_grad() || v.requires_grad();
     at::Tensor lse;
@@ -218,7 +237,7 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
       monopass::forward<bf16>(shape, q, k, v, out, lse);
     }
     if (train) {
-      ctx->save_for_backward({q, k, v, out, lse, start, end, extra});
+      ctx->save_for_backward({q, k, v, out, lse, start, end, own, extra});
       ctx->saved_data["scale"] = scale;
     }
     return out;
@@ -228,11 +247,11 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
     const auto saved = ctx->get_saved_variables();
     const auto &q = saved[0], &k = saved[1], &v = saved[2];
     Extra store;
-    const auto shape = shape_of(q, k, v, saved[5], saved[6], saved[7], ctx->saved_data["scale"].toDouble(), store);
+    const auto shape = shape_of(q, k, v, {saved[5], saved[6], saved[7], saved[8]}, ctx->saved_data["scale"].toDouble(), store);
     const auto grad = grads[0].contiguous();
     auto result = q.scalar_type() == at::kFloat ? monopass::backward<float>(shape, q, k, v, saved[3], saved[4], grad)
                                                 : monopass::backward<bf16>(shape, q, k, v, saved[3], saved[4], grad);
-    result.resize(7);
+    result.resize(8);
     return result;
   }
 };
@@ -247,13 +266,14 @@ at::Tensor readable(const at::Tensor& t) {
 }  // namespace
 }  // namespace monopass
 
-// Null on success. `extra` may be null.
+// Null on success. `own` and `extra` may be null.
 extern "C" char* monopass_range_attention(
     at::Tensor** out, const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, const at::Tensor* start, const at::Tensor* end,
-    const at::Tensor* extra, double scale) {
+    const at::Tensor* own, const at::Tensor* extra, double scale) {
   return monopass::guarded([&] {
+    const auto none = at::empty({0}, start->options());
     *out = new at::Tensor(monopass::RangeAttention::apply(
         monopass::readable(*q), monopass::readable(*k), monopass::readable(*v), start->contiguous(), end->contiguous(),
-        extra ? extra->contiguous() : at::empty({0}, start->options().dtype(at::kBool)), scale));
+        own ? own->contiguous() : none, extra ? extra->contiguous() : none.to(at::kBool), scale));
   });
 }

@@ -24,6 +24,10 @@ inline __mmask16 visible(const AttentionShape& s, int64_t batch, int64_t positio
   const int64_t at = batch * s.range_stride + position;
   const int64_t begin = max64(s.start[at] - key, 0), end = s.end[at] - key;
   __mmask16 mask = end > begin ? first_lanes(end) & ~first_lanes(begin) : 0;
+  if (s.own) {
+    const int64_t lane = s.own[at] - key;
+    if (lane >= 0 && lane < 16) mask |= static_cast<__mmask16>(1u << lane);
+  }
   if (s.extra) {
     const int64_t word = key / 32 - s.extra_first;
     if (word >= 0 && word < s.extra_words) {
@@ -237,7 +241,7 @@ struct Tile {
   int64_t rows, columns;
   T *q_inner, *q_rows, *g_inner, *g_rows;  // queries and output gradients, packed both ways
   float *lse, *delta;
-  int32_t *start, *end;
+  int32_t *start, *end, *own;
   uint32_t* extra;  // [extra_words, columns]
 };
 
@@ -254,6 +258,7 @@ void load_tile(const AttentionBackward<T>& args, int64_t batch, int64_t kv_head,
     t.lse[c] = real ? args.lse[(batch * s.heads + head) * s.q_len + position] : kInfinity;
     t.start[c] = real ? s.start[batch * s.range_stride + position] : 0;
     t.end[c] = real ? s.end[batch * s.range_stride + position] : 0;
+    t.own[c] = real && s.own ? s.own[batch * s.range_stride + position] : -1;
     for (int64_t w = 0; w < s.extra_words; ++w) {
       t.extra[w * t.columns + c] = real ? s.extra[batch * s.extra_stride + position * s.extra_words + w] : 0;
     }
@@ -289,6 +294,7 @@ inline void strip_gradients(
   for (int64_t c = 0; c < t.columns; c += 16) {
     __mmask16 mask =
         _mm512_cmple_epi32_mask(_mm512_loadu_si512(t.start + c), index) & _mm512_cmplt_epi32_mask(index, _mm512_loadu_si512(t.end + c));
+    if (s.own) mask |= _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(t.own + c), index);
     if (extra) mask |= _mm512_test_epi32_mask(_mm512_loadu_si512(t.extra + word * t.columns + c), _mm512_set1_epi32(1u << (key % 32)));
     const __m512 p = _mm512_maskz_mov_ps(mask, exp2_ps(_mm512_fmsub_ps(_mm512_loadu_ps(scores + c), factor, _mm512_loadu_ps(t.lse + c))));
     const __m512 g = _mm512_maskz_mul_ps(mask, p, _mm512_sub_ps(_mm512_loadu_ps(products + c), _mm512_loadu_ps(t.delta + c)));
@@ -316,7 +322,7 @@ int64_t attention_backward_scratch(const AttentionBackward<T>& args, int64_t key
   const int64_t dim = args.shape.head_dim, columns = kBackwardColumns;
   const int64_t padded = round_up(keys, 16);
   return padded * dim * (sizeof(T) + 2 * sizeof(float)) + columns * dim * (5 * sizeof(T) + sizeof(float)) +
-      kStrip * columns * 2 * sizeof(float) + 3 * kBackwardKeys * columns * sizeof(T) + columns * (16 + 4 * args.shape.extra_words) + 24 * 64;
+      kStrip * columns * 2 * sizeof(float) + 3 * kBackwardKeys * columns * sizeof(T) + columns * (20 + 4 * args.shape.extra_words) + 25 * 64;
 }
 
 template <typename T>
@@ -342,6 +348,7 @@ void attention_backward(
   t.delta = take<float>(scratch, kBackwardColumns);
   t.start = take<int32_t>(scratch, kBackwardColumns);
   t.end = take<int32_t>(scratch, kBackwardColumns);
+  t.own = take<int32_t>(scratch, kBackwardColumns);
   t.extra = take<uint32_t>(scratch, kBackwardColumns * s.extra_words);
   T* gather = take<T>(scratch, kBackwardColumns * dim);
   float* scores = take<float>(scratch, kStrip * kBackwardColumns);

@@ -16,12 +16,12 @@ constexpr int64_t kKeyPanel = 64;
 // q [batch, q_len, heads, head_dim], k and v [batch, k_len, kv_heads, head_dim]; strides in elements of batch, position and
 // head, the last dimension contiguous. Query heads of one key-value head are neighbours.
 //
-// Query position i sees key j when start[i] <= j < end[i], or when bit j % 32 of word j / 32 - extra_first of its row in
-// `extra` is set (null: no such keys). lo and hi bound what a position sees by either rule.
+// Query position i sees key j when start[i] <= j < end[i], or when j = own[i] (null, or negative: no such key), or when bit j % 32 of
+// word j / 32 - extra_first of its row in `extra` is set (null: no such keys). lo and hi bound what a position sees by any rule.
 struct AttentionShape {
   int64_t batch, q_len, k_len, heads, kv_heads, head_dim;
   int64_t q_stride[3], k_stride[3], v_stride[3];
-  const int32_t *start, *end, *lo, *hi;
+  const int32_t *start, *end, *own, *lo, *hi;
   int64_t range_stride;  // from one sequence of the batch to the next; 0 when shared
   const uint32_t* extra;
   int64_t extra_stride, extra_words, extra_first;

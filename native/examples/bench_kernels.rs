@@ -4,6 +4,7 @@
 //! cores. Shapes are SmolLM2-135M's with a prompt of 1,500 and 80 label tokens. Each figure is the least (and the median)
 //! of repeated runs.
 
+use monopass_native::attention::Visible;
 use monopass_native::{attention, ops, optim};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -79,7 +80,7 @@ fn bench_attention(filter: &str) {
     let start = end.zeros_like();
     let (q, k, v) = (leaf(&[1, SEQ, HEADS, DIM]), leaf(&[1, SEQ, KV_HEADS, DIM]), leaf(&[1, SEQ, KV_HEADS, DIM]));
     let scale = 1.0 / (DIM as f64).sqrt();
-    let ours = |q: &Tensor, k: &Tensor, v: &Tensor| attention::range_attention(q, k, v, &start, &end, scale);
+    let ours = |q: &Tensor, k: &Tensor, v: &Tensor| attention::range_attention(q, k, v, &Visible::ranges(&start, &end), scale);
     tch::no_grad(|| {
         compare(filter, "attention forward", || drop(ours(&q, &k, &v)), || drop(sdpa(&q, &k, &v)));
         for rows in [1, 4] {
@@ -89,7 +90,7 @@ fn bench_attention(filter: &str) {
             compare(
                 filter,
                 &name,
-                || drop(attention::range_attention(&q, &k, &v, &start, &end, scale)),
+                || drop(attention::range_attention(&q, &k, &v, &Visible::ranges(&start, &end), scale)),
                 || {
                     drop(Tensor::scaled_dot_product_attention(
                         &q.transpose(1, 2),

@@ -7,50 +7,40 @@ mod tests;
 use crate::{error::unwrap, ffi, kernels_run};
 use tch::{Kind, Tensor};
 
-/// Attention over a range of keys for each query row, in one flash-style pass.
+/// What each query row sees. All tensors are on the CPU; keys are counted from the first one.
+#[derive(Debug, Clone, Copy)]
+pub struct Visible<'a> {
+    /// First key of a row's range, int32 `[batch or 1, q_len]`.
+    pub start: &'a Tensor,
+    /// One past the last key of the range, the same shape. An empty range sees nothing.
+    pub end: &'a Tensor,
+    /// One key that the row sees besides, the same shape; a negative number for none. A token that sees all earlier columns of a
+    /// layout and itself is a range and one key.
+    pub own: Option<&'a Tensor>,
+    /// Those of the last keys that the row sees besides, bool `[batch or 1, q_len, keys]`. A prefix with a tree behind it is a range and
+    /// a small dense mask.
+    pub extra: Option<&'a Tensor>,
+}
+
+impl<'a> Visible<'a> {
+    /// Ranges alone.
+    #[must_use]
+    pub fn ranges(start: &'a Tensor, end: &'a Tensor) -> Self {
+        Self { start, end, own: None, extra: None }
+    }
+}
+
+/// Attention over a range of keys for each query row, and some keys besides, in one flash-style pass.
 ///
 /// `q` `[batch, q_len, heads, head_dim]`, `k`, `v` `[batch, k_len, kv_heads, head_dim]` (any strides, last dim
-/// contiguous; `heads` a multiple of `kv_heads`); `start`, `end` int32 on the CPU, `[batch or 1, q_len]`: query row i
-/// sees keys `start[i] <= j < end[i]`. A row with an empty range gives zeros. Returns `[batch, q_len, heads, head_dim]`,
+/// contiguous; `heads` a multiple of `kv_heads`). A row that sees nothing gives zeros. Returns `[batch, q_len, heads, head_dim]`,
 /// contiguous. Differentiable in q, k, v. Keys and values must be finite, seen or not.
 ///
 /// # Panics
 /// When shapes or kinds do not fit, as tch's own operations do.
-pub fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, start: &Tensor, end: &Tensor, scale: f64) -> Tensor {
-    attend(q, k, v, start, end, None, scale)
-}
-
-/// As [`range_attention`], where a query row also sees those of the last `extra_len` keys that `extra` names: bool on the CPU,
-/// `[batch or 1, q_len, extra_len]`. A prefix with a tree or with columns behind it is a range and a small dense mask.
-///
-/// # Panics
-/// When shapes or kinds do not fit, as tch's own operations do.
-pub fn range_attention_with_extra(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    start: &Tensor,
-    end: &Tensor,
-    extra: &Tensor,
-    scale: f64,
-) -> Tensor {
-    attend(q, k, v, start, end, Some(extra), scale)
-}
-
-/// Largest `head_dim` of the kernel.
-const MAX_HEAD_DIM: i64 = 256;
-
 #[allow(unsafe_code, reason = "calls the kernel")]
-fn attend(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    start: &Tensor,
-    end: &Tensor,
-    extra: Option<&Tensor>,
-    scale: f64,
-) -> Tensor {
-    if let Err(problem) = fits(q, k, v, start, end, extra) {
+pub fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible, scale: f64) -> Tensor {
+    if let Err(problem) = fits(q, k, v, visible) {
         panic!("`range_attention`: {problem}");
     }
     let head_dim = q.size()[3];
@@ -62,31 +52,28 @@ fn attend(
         && q.numel() > 0
         && k.numel() > 0;
     if !by_kernel {
-        return by_tensor_ops::range_attention(q, k, v, start, end, extra, scale);
+        return by_tensor_ops::range_attention(q, k, v, visible, scale);
     }
     let (q, k, v) = (q.as_ptr(), k.as_ptr(), v.as_ptr());
-    let (start, end) = (start.as_ptr(), end.as_ptr());
-    let extra = extra.map_or(std::ptr::null(), Tensor::as_ptr);
+    let (start, end) = (visible.start.as_ptr(), visible.end.as_ptr());
+    let pointer = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), Tensor::as_ptr);
+    let (own, extra) = (pointer(visible.own), pointer(visible.extra));
     // SAFETY: the pointers are live tensors whose shapes, kinds and device were checked above.
     let result = ffi::tensors("range_attention", |out| unsafe {
-        ffi::monopass_range_attention(out, q, k, v, start, end, extra, scale)
+        ffi::monopass_range_attention(out, q, k, v, start, end, own, extra, scale)
     });
     let [out] = unwrap(result);
     out
 }
 
+/// Largest `head_dim` of the kernel.
+const MAX_HEAD_DIM: i64 = 256;
+
 /// Query heads of one key-value head that fit a tile of the kernel.
 const MAX_GROUP: i64 = 96;
 
 /// What is wrong with the arguments' shapes, kinds or devices.
-fn fits(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    start: &Tensor,
-    end: &Tensor,
-    extra: Option<&Tensor>,
-) -> Result<(), String> {
+fn fits(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible) -> Result<(), String> {
     let (&[batch, q_len, heads, head_dim], &[k_batch, k_len, kv_heads, k_dim]) = (&q.size()[..], &k.size()[..]) else {
         return Err(format!("q {:?} and k {:?}, wanted four dimensions each", q.size(), k.size()));
     };
@@ -103,7 +90,9 @@ fn fits(
         return Err("q, k and v are on different devices".to_owned());
     }
     let rows_fit = |size: &[i64]| size.len() >= 2 && (size[0] == batch || size[0] == 1) && size[1] == q_len;
-    for (name, bound) in [("start", start), ("end", end)] {
+    let Visible { start, end, own, extra } = *visible;
+    for (name, bound) in [("start", Some(start)), ("end", Some(end)), ("own", own)] {
+        let Some(bound) = bound else { continue };
         if bound.kind() != Kind::Int || bound.device() != tch::Device::Cpu {
             return Err(format!("`{name}` is not int32 on the CPU"));
         }

@@ -15,6 +15,7 @@ unsafe extern "C" {
         v: *const C_tensor,
         start: *const C_tensor,
         end: *const C_tensor,
+        own: *const C_tensor,
         extra: *const C_tensor,
         scale: f64,
     ) -> *mut c_char;

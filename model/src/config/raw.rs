@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Architecture, ModelConfig};
 use crate::error::ModelError;
-use crate::rope::RopeScaling;
+use crate::rope::{ColumnarRope, RopeScaling};
 
 /// Fields of `config.json` that decide the computation; others are kept but not read.
 #[derive(Debug, Deserialize)]
@@ -35,6 +35,7 @@ pub(super) struct RawConfig {
     layer_types: Option<Vec<String>>,
     bos_token_id: Option<OneOrMany>,
     eos_token_id: Option<OneOrMany>,
+    columnar_rope: Option<ColumnarRope>,
 }
 
 /// A token id or a list of them.
@@ -84,6 +85,10 @@ impl RawConfig {
         let head_dim = self.head_dim(architecture)?;
         let (rope_theta, rope_scaling) = self.rope()?;
         let attention_bias = self.attention_bias.unwrap_or(false);
+        let columnar_rope = self.columnar_rope.clone();
+        if let Some(problem) = columnar_rope.as_ref().and_then(|rope| rope.problems(head_dim).into_iter().next()) {
+            return Err(invalid("columnar_rope", "not usable", &problem));
+        }
         Ok(ModelConfig {
             architecture,
             vocab_size: self.vocab_size,
@@ -97,6 +102,7 @@ impl RawConfig {
             rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
             rope_theta,
             rope_scaling,
+            columnar_rope,
             sliding_windows: self.sliding_windows(architecture)?,
             qkv_bias: architecture == Architecture::Qwen2 || attention_bias,
             o_bias: matches!(architecture, Architecture::Llama | Architecture::Qwen3) && attention_bias,

@@ -2,32 +2,31 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// See [`super::range_attention_with_extra`].
-pub(super) fn range_attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    start: &Tensor,
-    end: &Tensor,
-    extra: Option<&Tensor>,
-    scale: f64,
-) -> Tensor {
+use super::Visible;
+
+/// See [`super::range_attention`].
+pub(super) fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible, scale: f64) -> Tensor {
     let (q_len, k_len) = (q.size()[1], k.size()[1]);
     if q.numel() == 0 || k_len == 0 {
         return q * 0.0;
     }
-    if let Some((extra, rows)) = extra.and_then(|extra| Some((extra, prefix_rows(end, extra, k_len)?))) {
+    if let Some(rows) = prefix_rows(visible, k_len) {
         // A prefix before a tree or columns needs no mask over them: there is no dense square of the two together.
-        let prefix = |t: &Tensor| t.narrow(1, 0, rows);
-        let rest = |t: &Tensor| t.narrow(1, rows, q_len - rows);
-        let own_keys = |t: &Tensor| t.narrow(1, 0, k_len - extra.size()[2]);
-        let before = range_attention(&prefix(q), &own_keys(k), &own_keys(v), &prefix(start), &prefix(end), None, scale);
-        let behind = range_attention(&rest(q), k, v, &rest(start), &rest(end), Some(&rest(extra)), scale);
-        return Tensor::cat(&[before, behind], 1);
+        let before = |t: &Tensor| t.narrow(1, 0, rows);
+        let behind = |t: &Tensor| t.narrow(1, rows, q_len - rows);
+        let last = visible.end.narrow(1, 0, rows).max().int64_value(&[]);
+        let own_keys = |t: &Tensor| t.narrow(1, 0, last);
+        let (start, end) = (before(visible.start), before(visible.end));
+        let head = range_attention(&before(q), &own_keys(k), &own_keys(v), &Visible::ranges(&start, &end), scale);
+        let (start, end) = (behind(visible.start), behind(visible.end));
+        let (own, extra) = (visible.own.map(behind), visible.extra.map(behind));
+        let rest = Visible { start: &start, end: &end, own: own.as_ref(), extra: extra.as_ref() };
+        return Tensor::cat(&[head, range_attention(&behind(q), k, v, &rest, scale)], 1);
     }
     let heads_per_kv = q.size()[2] / k.size()[2];
     let half_on_gpu = q.device() != Device::Cpu && matches!(q.kind(), Kind::BFloat16 | Kind::Half);
-    let causal = extra.is_none() && is_causal(start, end, q_len, k_len);
+    let ranges_only = visible.own.is_none() && visible.extra.is_none();
+    let causal = ranges_only && is_causal(visible.start, visible.end, q_len, k_len);
     // Only the GPU's flash kernel shares key and value heads itself; the masked kernels would fall back to a slow path.
     let share_heads = heads_per_kv > 1 && causal && half_on_gpu;
     let (k, v) = if heads_per_kv > 1 && !share_heads {
@@ -42,7 +41,7 @@ pub(super) fn range_attention(
     if causal {
         return attend(None, true).transpose(1, 2).contiguous();
     }
-    let mask = visible(start, end, extra, k_len);
+    let mask = mask_of(visible, k_len);
     let sees_any = mask.any_dim(2, false);
     if sees_any.all().int64_value(&[]) != 0 {
         let mask = mask.unsqueeze(1).to_device(q.device());
@@ -59,24 +58,31 @@ pub(super) fn range_attention(
 }
 
 /// Boolean `[batch or 1, q_len, k_len]` on the CPU.
-pub(super) fn visible(start: &Tensor, end: &Tensor, extra: Option<&Tensor>, k_len: i64) -> Tensor {
+pub(super) fn mask_of(visible: &Visible, k_len: i64) -> Tensor {
     let keys = Tensor::arange(k_len, (Kind::Int, Device::Cpu));
-    let range = keys.ge_tensor(&start.unsqueeze(2)).logical_and(&keys.lt_tensor(&end.unsqueeze(2)));
-    match extra {
-        Some(extra) => {
-            let columns = extra.size()[2];
-            range.logical_or(&extra.constant_pad_nd([k_len - columns, 0]))
-        }
-        None => range,
+    let (start, end) = (visible.start.unsqueeze(2), visible.end.unsqueeze(2));
+    let mut mask = keys.ge_tensor(&start).logical_and(&keys.lt_tensor(&end));
+    if let Some(own) = visible.own {
+        mask = mask.logical_or(&keys.eq_tensor(&own.unsqueeze(2)));
+    }
+    match visible.extra {
+        Some(extra) => mask.logical_or(&extra.constant_pad_nd([k_len - extra.size()[2], 0])),
+        None => mask,
     }
 }
 
-/// Number of queries before the first one that sees a key of `extra`, if their ranges end before those keys too.
-fn prefix_rows(end: &Tensor, extra: &Tensor, k_len: i64) -> Option<i64> {
-    let sees_extra = Vec::<bool>::try_from(extra.any_dim(2, false).any_dim(0, false)).ok()?;
-    let rows = sees_extra.iter().position(|any| *any).filter(|rows| *rows > 0)? as i64;
-    let last = end.narrow(1, 0, rows).max().int64_value(&[]);
-    (last <= k_len - extra.size()[2]).then_some(rows)
+/// Number of queries before the first one that sees more than its range, if their ranges leave out some keys at the end.
+fn prefix_rows(visible: &Visible, k_len: i64) -> Option<i64> {
+    let besides = match (visible.own, visible.extra) {
+        (None, None) => return None,
+        (Some(own), None) => own.ge(0),
+        (None, Some(extra)) => extra.any_dim(2, false),
+        (Some(own), Some(extra)) => own.ge(0).logical_or(&extra.any_dim(2, false)),
+    };
+    let besides = Vec::<bool>::try_from(besides.any_dim(0, false)).ok()?;
+    let rows = besides.iter().position(|any| *any).unwrap_or(besides.len()) as i64;
+    let last = (rows > 0).then(|| visible.end.narrow(1, 0, rows).max().int64_value(&[]))?;
+    (rows < besides.len() as i64 && last > 0 && last < k_len).then_some(rows)
 }
 
 /// Whether query i sees exactly keys `0..=i`, for every row and as many keys as queries.

@@ -2,15 +2,7 @@ use super::*;
 use tch::{Device, Kind, Tensor};
 
 /// Softmax attention in float64, written out.
-pub(crate) fn oracle(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    start: &Tensor,
-    end: &Tensor,
-    extra: Option<&Tensor>,
-    scale: f64,
-) -> Tensor {
+pub(crate) fn oracle(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible, scale: f64) -> Tensor {
     let group = q.size()[2] / k.size()[2];
     let wide = |t: &Tensor| t.to_kind(Kind::Double).transpose(1, 2);
     let (q, k, v) = (
@@ -18,7 +10,7 @@ pub(crate) fn oracle(
         wide(k).repeat_interleave_self_int(group, 1, None),
         wide(v).repeat_interleave_self_int(group, 1, None),
     );
-    let mask = by_tensor_ops::visible(start, end, extra, k.size()[2]).unsqueeze(1);
+    let mask = by_tensor_ops::mask_of(visible, k.size()[2]).unsqueeze(1);
     let scores = (q.matmul(&k.transpose(2, 3)) * scale).masked_fill(&mask.logical_not(), -1e300);
     let weights = scores.softmax(-1, Kind::Double) * mask.to_kind(Kind::Double);
     weights.matmul(&v).transpose(1, 2).contiguous()
@@ -32,6 +24,7 @@ struct Case {
     kv_heads: i64,
     dim: i64,
     kind: Kind,
+    own: bool,
     extra: i64,
     seed: i64,
 }
@@ -59,16 +52,18 @@ fn check(case: &Case, start: &Tensor, end: &Tensor) {
         let cut = |t: &Tensor, h: i64| t.narrow(2, 16, h * dim).unflatten(2, [h, dim]);
         [cut(&bases[0], heads), cut(&bases[1], kv_heads), cut(&bases[2], kv_heads)]
     };
+    let own = case.own.then(|| Tensor::randint_low(-5, k_len, start.size(), (Kind::Int, Device::Cpu)));
     let extra = (case.extra > 0).then(|| Tensor::rand([1, q_len, case.extra], (Kind::Float, Device::Cpu)).lt(0.3));
     let scale = 1.0 / (dim as f64).sqrt();
     let grad = Tensor::randn([batch, q_len, heads, dim], (Kind::Float, Device::Cpu)).to_kind(kind);
 
     let [q, k, v] = views(&bases);
-    let out = attend(&q, &k, &v, start, end, extra.as_ref(), scale);
+    let visible = Visible { start, end, own: own.as_ref(), extra: extra.as_ref() };
+    let out = range_attention(&q, &k, &v, &visible, scale);
     (&out * &grad).sum(Kind::Float).backward();
     let doubles = [0, 1, 2].map(|i: usize| leaf(&bases[i].to_kind(Kind::Double)));
     let [q, k, v] = views(&doubles);
-    let want = oracle(&q, &k, &v, start, end, extra.as_ref(), scale);
+    let want = oracle(&q, &k, &v, &visible, scale);
     (&want * &grad.to_kind(Kind::Double)).sum(Kind::Double).backward();
 
     let limit = if kind == Kind::Float { 1e-5 } else { 2e-2 };
@@ -113,7 +108,7 @@ fn causal_lengths_groups_and_head_sizes() {
         for kind in [Kind::Float, Kind::BFloat16] {
             let (start, end) = causal(q_len, k_len);
             let seed = seed as i64;
-            check(&Case { batch, q_len, k_len, heads, kv_heads, dim, kind, extra: 0, seed }, &start, &end);
+            check(&Case { batch, q_len, k_len, heads, kv_heads, dim, kind, own: false, extra: 0, seed }, &start, &end);
         }
     }
 }
@@ -127,7 +122,7 @@ fn random_ranges_with_and_without_extra_keys() {
         let end = end.where_self(&Tensor::rand([batch, q_len], (Kind::Float, Device::Cpu)).gt(0.1), &start);
         for kind in [Kind::Float, Kind::BFloat16] {
             check(
-                &Case { batch, q_len, k_len, heads: 6, kv_heads: 2, dim: 64, kind, extra: (seed % 3) * 37, seed },
+                &Case { batch, q_len, k_len, heads: 6, kv_heads: 2, dim: 64, kind, own: seed % 4 > 1, extra: (seed % 3) * 37, seed },
                 &start,
                 &end,
             );
@@ -146,9 +141,30 @@ fn a_prefix_and_a_tree_behind_it() {
     let behind = Tensor::rand([1, tree, tree], (Kind::Float, Device::Cpu)).lt(0.3);
     let behind = behind.logical_or(&Tensor::eye(tree, (Kind::Bool, Device::Cpu)));
     let extra = Tensor::cat(&[Tensor::zeros([1, prefix, tree], (Kind::Bool, Device::Cpu)), behind], 1);
-    let want = oracle(&q, &k, &v, &start, &end, Some(&extra), 0.2);
-    let by_ops = by_tensor_ops::range_attention(&q, &k, &v, &start, &end, Some(&extra), 0.2);
-    let by_kernel = range_attention_with_extra(&q, &k, &v, &start, &end, &extra, 0.2);
+    let visible = Visible { start: &start, end: &end, own: None, extra: Some(&extra) };
+    let want = oracle(&q, &k, &v, &visible, 0.2);
+    let by_ops = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.2);
+    let by_kernel = range_attention(&q, &k, &v, &visible, 0.2);
+    assert!(difference(&by_ops, &want) < 1e-5 && difference(&by_kernel, &want) < 1e-5);
+}
+
+#[test]
+fn earlier_columns_and_the_own_key() {
+    tch::manual_seed(6);
+    let (background, branches, columns) = (30, 3, 9);
+    let len = background + branches * columns;
+    let make = |heads: i64| Tensor::randn([1, len, heads, 32], (Kind::Float, Device::Cpu));
+    let (q, k, v) = (make(4), make(2), make(2));
+    let rows: Vec<i32> = (0..len as i32).collect();
+    let end: Vec<i32> = rows.iter().map(|i| if *i < 30 { i + 1 } else { 30 + (i - 30) / 3 * 3 }).collect();
+    let own: Vec<i32> = rows.iter().map(|i| if *i < 30 { -1 } else { *i }).collect();
+    let int = |values: &[i32]| Tensor::from_slice(values).unsqueeze(0);
+    let (end, own) = (int(&end), int(&own));
+    let start = end.zeros_like();
+    let visible = Visible { start: &start, end: &end, own: Some(&own), extra: None };
+    let want = oracle(&q, &k, &v, &visible, 0.2);
+    let by_ops = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.2);
+    let by_kernel = range_attention(&q, &k, &v, &visible, 0.2);
     assert!(difference(&by_ops, &want) < 1e-5 && difference(&by_kernel, &want) < 1e-5);
 }
 
@@ -159,7 +175,7 @@ fn rows_that_see_nothing_are_zero_and_give_no_gradient() {
         let (q, k, v) = (make(2), make(1), make(1));
         let start = Tensor::from_slice(&[0i32, 2, 3, 5, 0]).unsqueeze(0);
         let end = Tensor::from_slice(&[5i32, 2, 1, 9, 3]).unsqueeze(0);
-        let out = range_attention(&q, &k, &v, &start, &end, 0.25);
+        let out = range_attention(&q, &k, &v, &Visible::ranges(&start, &end), 0.25);
         out.sum(Kind::Float).backward();
         for (row, empty) in [false, true, true, true, false].into_iter().enumerate() {
             let row = row as i64;
@@ -177,15 +193,14 @@ fn decoding_against_a_long_cache_equals_the_whole_pass() {
         tch::manual_seed(3);
         let make = |heads: i64| Tensor::randn([1, 600, heads, 64], (Kind::Float, Device::Cpu)).to_kind(kind);
         let (q, k, v) = (make(9), make(3), make(3));
-        let whole = range_attention(&q, &k, &v, &start, &end, 0.125);
+        let whole = range_attention(&q, &k, &v, &Visible::ranges(&start, &end), 0.125);
         for rows in [1, 4, 8] {
             let at = 600 - rows;
             let part = range_attention(
                 &q.narrow(1, at, rows),
                 &k,
                 &v,
-                &start.narrow(1, at, rows),
-                &end.narrow(1, at, rows),
+                &Visible::ranges(&start.narrow(1, at, rows), &end.narrow(1, at, rows)),
                 0.125,
             );
             let limit = if kind == Kind::Float { 1e-6 } else { 1e-2 };
@@ -199,6 +214,6 @@ fn wrong_shapes_say_what_was_wanted() {
     let q = Tensor::zeros([1, 3, 4, 16], (Kind::Float, Device::Cpu));
     let k = Tensor::zeros([1, 3, 3, 16], (Kind::Float, Device::Cpu));
     let (start, end) = causal(3, 3);
-    let problem = fits(&q, &k, &k, &start, &end, None).unwrap_err();
+    let problem = fits(&q, &k, &k, &Visible::ranges(&start, &end)).unwrap_err();
     assert_eq!(problem, "4 query heads, wanted a multiple of the 3 key-value heads");
 }
