@@ -189,7 +189,8 @@ fn prompt_pass(model: &CausalLm, prompt: &RankingPrompt) -> Result<Run, Evaluato
     let started = std::time::Instant::now();
     let logits = no_grad(|| {
         let input = Tensor::from_slice(&prompt.input_ids).unsqueeze(0).to_device(model.device()); // [1, seq]
-        let hidden = model.forward(&input, &AttentionPattern::Causal, None);
+        let last = [prompt.input_ids.len() as i64 - 1];
+        let hidden = model.forward_rows(&input, &AttentionPattern::Causal, None, &last);
         model.logits(&hidden.select(1, -1), None) // [1, vocab]
     });
     // reading a value waits for the device

@@ -53,6 +53,8 @@ pub struct AttentionContext<'a> {
     pub shared: &'a SharedInputs,
     /// Continued by the new tokens.
     pub cache: Option<&'a mut KvCache>,
+    /// Queries whose output is wanted, int64 `[rows]`; all when absent. Keys and values are made of all tokens either way.
+    pub rows: Option<&'a Tensor>,
 }
 
 /// Attention of one layer. Heads of q come first in the fused projection, then k, then v.
@@ -88,14 +90,14 @@ impl Attention {
         }
     }
 
-    /// `[batch, seq, hidden]` -> `[batch, seq, hidden]`.
+    /// `[batch, seq, hidden]` -> `[batch, seq, hidden]`, or `[batch, rows, hidden]` where the context names rows.
     pub fn forward(&self, x: &Tensor, context: &mut AttentionContext, dropout: Option<DropoutSeed>) -> Tensor {
         let (batch, seq, _) = x.size3().expect("the residual stream has three dimensions");
         let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
 
         let qkv = self.qkv_proj.forward(x, dropout.map(|seed| seed.of_module(0))); // [batch, seq, all heads * head_dim]
         let shared = context.shared;
-        let (q, mut k, mut v) = match &self.qk_norm {
+        let (mut q, mut k, mut v) = match &self.qk_norm {
             None => native::ops::rope_qkv(&qkv, &shared.angles.cos, &shared.angles.sin, heads, kv_heads),
             Some((q_norm, k_norm)) => {
                 let qkv = qkv.view([batch, seq, heads + 2 * kv_heads, head_dim]); // [batch, seq, all heads, head_dim]
@@ -112,9 +114,16 @@ impl Attention {
         let visible = shared.visible.iter().find(|(window, _)| *window == self.window);
         let (_, VisibleKeys { starts, extra }) = visible.expect("lowered for every window of the config");
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let visible = Visible { start: starts, end: &shared.ends, own: shared.own.as_ref(), extra: extra.as_ref() };
+        let pick = |t: &Tensor| match context.rows {
+            Some(rows) => t.index_select(1, &rows.to_device(t.device())),
+            None => t.shallow_clone(),
+        };
+        q = pick(&q);
+        let (start, end) = (pick(starts), pick(&shared.ends));
+        let (own, extra) = (shared.own.as_ref().map(pick), extra.as_ref().map(pick));
+        let visible = Visible { start: &start, end: &end, own: own.as_ref(), extra: extra.as_ref() };
         let attended = native::attention::range_attention(&q, &k, &v, &visible, scale);
-        let attended = attended.view([batch, seq, heads * head_dim]); // [batch, seq, heads * head_dim]
+        let attended = attended.view([batch, -1, heads * head_dim]); // [batch, seq or rows, heads * head_dim]
         self.o_proj.forward(&attended, dropout.map(|seed| seed.of_module(1)))
     }
 }

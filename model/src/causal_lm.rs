@@ -105,6 +105,22 @@ impl CausalLm {
         self.forward_embeddings(&self.embed(input_ids), pattern, cache)
     }
 
+    /// As [`Self::forward`] for some tokens only: hidden states `[batch, rows, hidden]` of the tokens `rows` of every row of the
+    /// batch. The last layer does no more for the others than their keys and values. For inference: no gradient is recorded.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn forward_rows(
+        &self,
+        input_ids: &Tensor,
+        pattern: &AttentionPattern,
+        cache: Option<&mut KvCache>,
+        rows: &[i64],
+    ) -> Tensor {
+        let rows = Tensor::from_slice(rows).to_device(self.device());
+        no_grad(|| self.pass(&self.embed(input_ids), pattern, cache, Some(&rows)))
+    }
+
     /// As [`Self::forward`] from embeddings (noise added, say) `[batch, seq, hidden]`. With a cache no gradient is
     /// recorded.
     ///
@@ -116,25 +132,44 @@ impl CausalLm {
         pattern: &AttentionPattern,
         cache: Option<&mut KvCache>,
     ) -> Tensor {
+        self.pass(embeddings, pattern, cache, None)
+    }
+
+    fn pass(
+        &self,
+        embeddings: &Tensor,
+        pattern: &AttentionPattern,
+        cache: Option<&mut KvCache>,
+        rows: Option<&Tensor>,
+    ) -> Tensor {
         let Some(cache) = cache else {
             let shared = self.shared_inputs(embeddings, pattern, None);
-            return self.run_layers(embeddings, &mut AttentionContext { shared: &shared, cache: None });
+            return self.run_layers(embeddings, AttentionContext { shared: &shared, cache: None, rows: None }, rows);
         };
         no_grad(|| {
             let (batch, seq, _) = embeddings.size3().expect("embeddings have three dimensions");
             let shared = self.shared_inputs(embeddings, pattern, Some(cache));
             cache.reserve(seq);
-            let context = &mut AttentionContext { shared: &shared, cache: Some(cache) };
-            let hidden = self.run_layers(embeddings, context);
+            let context = AttentionContext { shared: &shared, cache: Some(&mut *cache), rows: None };
+            let hidden = self.run_layers(embeddings, context, rows);
             cache.advance(&pattern.real_lengths(batch, seq));
             hidden
         })
     }
 
-    fn run_layers(&self, embeddings: &Tensor, context: &mut AttentionContext) -> Tensor {
+    /// Only the last layer leaves tokens out: all others make the next one's keys and values.
+    fn run_layers<'a>(
+        &self,
+        embeddings: &Tensor,
+        mut context: AttentionContext<'a>,
+        rows: Option<&'a Tensor>,
+    ) -> Tensor {
         let mut x = embeddings.shallow_clone();
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, context, self.layer_dropout(index));
+            if index + 1 == self.layers.len() {
+                context.rows = rows;
+            }
+            x = layer.forward(&x, &mut context, self.layer_dropout(index));
         }
         self.norm.forward(&x)
     }

@@ -64,7 +64,7 @@ impl CausalLm {
         let (inputs, hidden) = no_grad(|| {
             let mut inputs = vec![embeddings.detach()];
             for (index, layer) in self.layers.iter().enumerate() {
-                let context = &mut AttentionContext { shared: &shared, cache: None };
+                let context = &mut AttentionContext { shared: &shared, cache: None, rows: None };
                 inputs.push(layer.forward(&inputs[index], context, dropout[index]));
             }
             let hidden = self.norm.forward(&inputs[inputs.len() - 1]);
@@ -90,7 +90,7 @@ impl CheckpointTape<'_> {
         for (index, layer) in self.model.layers.iter().enumerate().rev() {
             let input = self.inputs.pop().expect("a tape has an input for every layer");
             gradient = recompute(&input, &gradient, |x| {
-                let context = &mut AttentionContext { shared: &self.shared, cache: None };
+                let context = &mut AttentionContext { shared: &self.shared, cache: None, rows: None };
                 layer.forward(x, context, self.dropout[index])
             });
         }

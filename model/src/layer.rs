@@ -33,11 +33,14 @@ impl Layer {
         }
     }
 
-    /// Residual stream `[batch, seq, hidden]` -> `[batch, seq, hidden]`.
+    /// Residual stream `[batch, seq, hidden]` -> `[batch, seq, hidden]`, or `[batch, rows, hidden]` where the context names rows.
     pub fn forward(&self, x: &Tensor, context: &mut AttentionContext, dropout: Option<DropoutSeed>) -> Tensor {
         let attended = self.self_attn.forward(&self.input_layernorm.forward(x), context, dropout);
         // both sums are new tensors that no backward formula reads, so the addition may be in place
-        let x = attended + x;
+        let x = match context.rows {
+            Some(rows) => attended + x.index_select(1, &rows.to_device(x.device())),
+            None => attended + x,
+        };
         let projected = self.mlp.forward(&self.post_attention_layernorm.forward(&x), dropout);
         projected + x
     }

@@ -37,7 +37,8 @@ impl<'m> Continuation<'m> {
             self.tokens += ids.len() as u64;
             let hidden = no_grad(|| {
                 let input = Tensor::from_slice(ids).unsqueeze(0).to_device(self.model.device()); // [1, seq]
-                last_row(&self.model.forward(&input, &AttentionPattern::Causal, Some(&mut self.cache)))
+                let last = [ids.len() as i64 - 1];
+                last_row(&self.model.forward_rows(&input, &AttentionPattern::Causal, Some(&mut self.cache), &last))
             });
             self.last = Some(hidden);
         }

@@ -79,10 +79,13 @@ fn read_together(
         trees.push(tokens);
     }
     let pattern = AttentionPattern::Trees { cu_seqlens, trees };
-    let hidden = pass(model, &ids, |input| model.forward(input, &pattern, None)); // [tokens, hidden]
+    let hidden = pass(model, &ids, |input| model.forward_rows(input, &pattern, None, &rows.concat())); // [nodes of all, hidden]
+    let mut read_so_far = 0;
     let read = prompts.iter().zip(&rows).map(|(prompt, rows)| {
         let slots: Vec<u16> = (0..prompt.identifiers.len() as u16).collect();
-        Ok((probabilities(model, prompt, &hidden, rows, &slots)?, slots))
+        let own = hidden.narrow(0, read_so_far, rows.len() as i64);
+        read_so_far += rows.len() as i64;
+        Ok((probabilities(model, prompt, &own, &slots)?, slots))
     });
     let read: Vec<_> = read.collect::<Result<_, EvaluatorError>>()?;
     // The prompts share the pass; each is charged an even part of it.
@@ -116,50 +119,43 @@ pub(crate) fn read_behind(
 ) -> Result<(Tensor, Vec<u16>), EvaluatorError> {
     let model = text.model;
     let in_order: Vec<u16> = (0..prompt.identifiers.len() as u16).collect();
-    let first = probabilities(model, prompt, state, &[0], &in_order)?;
+    let first = probabilities(model, prompt, state, &in_order)?;
     let slots = match grouping {
         Grouping::ByIdentifier => in_order,
         Grouping::ByFirstToken => by_probability(&Vec::try_from(first.view(-1))?),
     };
     let (tokens, states) = tree.tokens(&prompt.identifiers, &prompt.separator, &slots);
     let ids = tokens.ids().to_vec();
-    let hidden = tree_pass(text, tokens, &ids);
     let rows: Vec<i64> = states.iter().skip(1).flatten().map(|token| i64::from(*token)).collect();
+    let hidden = tree_pass(text, tokens, &ids, &rows);
     let first = first.index_select(1, &Tensor::from_slice(&slots.iter().map(|s| i64::from(*s)).collect::<Vec<_>>()));
-    let rest = probabilities(model, prompt, &hidden, &rows, &slots)?;
+    let rest = probabilities(model, prompt, &hidden, &slots)?;
     Ok((Tensor::cat(&[first, rest], 0), slots))
 }
 
-/// Reads a tree's tokens behind the cached text; the cache keeps the text alone.
-fn tree_pass(text: &mut Continuation, tokens: TokenTree, ids: &[i64]) -> Tensor {
+/// Reads a tree's tokens behind the cached text, which stays alone in the cache: states `[rows, hidden]`.
+fn tree_pass(text: &mut Continuation, tokens: TokenTree, ids: &[i64], rows: &[i64]) -> Tensor {
     text.passes += 1;
     text.tokens += ids.len() as u64;
     let pattern = AttentionPattern::Trees { cu_seqlens: vec![0, 0], trees: vec![tokens] };
     let (model, cache) = (text.model, &mut text.cache);
-    pass(model, ids, |input| model.forward(input, &pattern, Some(cache)))
+    pass(model, ids, |input| model.forward_rows(input, &pattern, Some(cache), rows))
 }
 
-/// Hidden states `[tokens, hidden]` of one row of `ids`.
+/// Hidden states `[rows, hidden]` of one row of `ids`.
 fn pass(model: &CausalLm, ids: &[i64], forward: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
     no_grad(|| forward(&Tensor::from_slice(ids).unsqueeze(0).to_device(model.device())).squeeze_dim(0))
 }
 
-/// Softmax over the identifiers' logits at `rows` of `hidden` `[.., hidden]`: float32 `[rows, n]` on the CPU, column = slot.
-fn probabilities(
-    model: &CausalLm,
-    prompt: &RankingPrompt,
-    hidden: &Tensor,
-    rows: &[i64],
-    slots: &[u16],
-) -> Result<Tensor, EvaluatorError> {
+/// Softmax over the identifiers' logits of states `[rows, hidden]`: float32 `[rows, n]` on the CPU, column = slot.
+fn probabilities(model: &CausalLm, prompt: &RankingPrompt, states: &Tensor, slots: &[u16]) -> Result<Tensor, EvaluatorError> {
     let tokens = single_tokens(prompt)?;
     let tokens: Vec<i64> = slots.iter().map(|slot| tokens[usize::from(*slot)]).collect();
     let logits = no_grad(|| {
         let device = model.device();
         let weight = model.output_weight().index_select(0, &Tensor::from_slice(&tokens).to_device(device));
-        let read = hidden.index_select(0, &Tensor::from_slice(rows).to_device(device));
         // As everywhere where candidates are compared, logits are float32 whatever the weights' kind.
-        read.to_kind(Kind::Float).linear::<&Tensor>(&weight.to_kind(Kind::Float), None).to_device(Device::Cpu)
+        states.to_kind(Kind::Float).linear::<&Tensor>(&weight.to_kind(Kind::Float), None).to_device(Device::Cpu)
     });
     if logits.isfinite().all().int64_value(&[]) == 0 {
         return Err(EvaluatorError::NonFiniteLogits { what: prompt.query_id.clone() });

@@ -28,7 +28,7 @@ impl Decoder for SingleToken {
         check_context(model, &prompt.query_id, ids.len() + 1)?;
         let hidden = no_grad(|| {
             let input = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device()); // [1, seq]
-            last_row(&model.forward(&input, &AttentionPattern::Causal, None))
+            last_row(&model.forward_rows(&input, &AttentionPattern::Causal, None, &[ids.len() as i64 - 1]))
         });
         let columns = OutputColumns::select(model, tokens.iter().copied());
         let logits = columns.logits(&hidden, &prompt.query_id)?;
