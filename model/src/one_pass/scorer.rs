@@ -181,20 +181,26 @@ impl Scorer {
     /// `R` over the placed subsets of each dual group, `[lists, groups, n]`.
     fn pooled_duals(&self, prepared: &Prepared, masks: &Tensor, head: &HierarchicalAttention, dropout: f64) -> Tensor {
         let (rows, scores) = needed(prepared.dual_rows.as_ref());
-        head.pool(needed(scores.as_ref()), rows, &self.duals.subsets_of(masks), dropout)
+        self.scaled(head.pool(needed(scores.as_ref()), rows, &self.duals.subsets_of(masks), dropout))
     }
 
     /// `R` of each row by itself, `[lists, groups, n]`.
     fn pool_single(&self, head: &HierarchicalAttention, rows: &Tensor, taken: &Tensor, dropout: f64) -> Tensor {
         let alone = rows.unsqueeze(2); // [lists, groups, 1, n]
-        head.pool(&head.scores(&alone), &alone, &taken.unsqueeze(2), dropout)
+        self.scaled(head.pool(&head.scores(&alone), &alone, &taken.unsqueeze(2), dropout))
     }
 
     /// `R` over the rows of the groups `[lists, groups, n]` -> `[lists, n]`. As published, groups without a placed item are rows of zeros that
     /// the others attend to.
     fn pool_groups(&self, head: &HierarchicalAttention, rows: &Tensor, taken: &Tensor, dropout: f64) -> Tensor {
         let all = taken.ones_like();
-        head.pool(&head.scores(rows), rows, if self.corrected() { taken } else { &all }, dropout)
+        self.scaled(head.pool(&head.scores(rows), rows, if self.corrected() { taken } else { &all }, dropout))
+    }
+
+    /// `R` counts every row twice where attention is even. Corrected, it counts once: a head that has learned nothing adds the
+    /// coefficients up as `wo_has` does.
+    fn scaled(&self, pooled: Tensor) -> Tensor {
+        if self.corrected() { pooled * 0.5 } else { pooled }
     }
 
     fn after_the_first_two(&self, prepared: &Prepared, placing: &Placing) -> Tensor {

@@ -113,7 +113,11 @@ impl Naive<'_> {
             counted.collect::<Vec<_>>()
         };
         let coefficients = |set: &Set| rows_of(set).iter().map(|t| self.coefficient(t)).collect::<Vec<_>>();
-        let pool = |rows: &[Row]| if rows.is_empty() { zero.clone() } else { self.head.as_ref().unwrap().pool(rows) };
+        let once = if corrected { 0.5 } else { 1.0 };
+        let pool = |rows: &[Row]| match rows {
+            [] => zero.clone(),
+            rows => self.head.as_ref().unwrap().pool(rows).into_iter().map(|value| once * value).collect(),
+        };
         let outer = |rows: Vec<Option<Row>>| {
             let rows = rows.into_iter().filter_map(|row| row.or_else(|| (!corrected).then(|| zero.clone())));
             pool(&rows.collect::<Vec<_>>())
