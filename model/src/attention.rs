@@ -3,8 +3,8 @@
 use native::attention::Visible;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention_pattern::KeyRanges;
 use crate::config::ModelConfig;
+use crate::key_ranges::KeyRanges;
 use crate::kv_cache::KvCache;
 use crate::linear::{DropoutSeed, Linear};
 use crate::rms_norm::RmsNorm;

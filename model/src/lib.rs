@@ -19,6 +19,7 @@ pub mod folder;
 pub mod gguf;
 pub mod gradient_checkpointing;
 pub mod head_folder;
+pub mod key_ranges;
 pub mod kv_cache;
 pub mod layer;
 pub mod linear;
@@ -40,8 +41,8 @@ mod weights;
 
 pub use attention_pattern::AttentionPattern;
 pub use blockwise::BlockwiseHeads;
-pub use column_layout::{BranchAlignment, BranchLength, ColumnLayout, ColumnTokens, TargetAlignment};
 pub use causal_lm::{CausalLm, LoadOptions, NamedParameter, SaveOptions};
+pub use column_layout::{BranchAlignment, BranchLength, ColumnLayout, ColumnTokens, TargetAlignment};
 pub use config::{Architecture, ModelConfig};
 pub use draft_heads::DraftHeads;
 pub use error::ModelError;

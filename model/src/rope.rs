@@ -114,7 +114,8 @@ impl Rope {
                 let (mask, value) = if turn % 2 == 0 { (1, columnar.branch_stride as f32) } else { (2, 1.0) };
                 masks[mask][*pair as usize] = value;
             }
-            let [linear, branch, column] = masks.map(|mask| Tensor::from_slice(&mask).to_device(self.inv_freq.device()));
+            let [linear, branch, column] =
+                masks.map(|mask| Tensor::from_slice(&mask).to_device(self.inv_freq.device()));
             PairMasks { linear, branch, column }
         });
         self

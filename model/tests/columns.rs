@@ -2,7 +2,8 @@
 
 use model::rope::ColumnarRope;
 use model::{
-    Architecture, AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, ColumnTokens, LoadOptions, ModelConfig,
+    Architecture, AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, ColumnTokens, LoadOptions,
+    ModelConfig,
 };
 use monopass_model as model;
 use proptest::prelude::*;
@@ -123,9 +124,8 @@ fn branches_read_each_others_past_and_not_their_present() {
     };
     // Order: b0 b1 | P0 Q0 | P1 Q1 | A0 A1
     let unchanged = no_grad(|| model.forward(&row(&ids(8)), &pattern(vec![layout.tokens(0..8)]), None));
-    let differs = |changed: usize, seen: i64| {
-        (state(changed) - &unchanged).select(1, seen).abs().max().double_value(&[]) > 1e-6
-    };
+    let differs =
+        |changed: usize, seen: i64| (state(changed) - &unchanged).select(1, seen).abs().max().double_value(&[]) > 1e-6;
     assert!(differs(3, 4), "P1 reads Q0, a column earlier");
     assert!(!differs(3, 2), "P0 does not read Q0 beside it");
     assert!(!differs(5, 4) && differs(5, 6), "Q1 is read in the next column");

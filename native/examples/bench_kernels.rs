@@ -80,7 +80,8 @@ fn bench_attention(filter: &str) {
     let start = end.zeros_like();
     let (q, k, v) = (leaf(&[1, SEQ, HEADS, DIM]), leaf(&[1, SEQ, KV_HEADS, DIM]), leaf(&[1, SEQ, KV_HEADS, DIM]));
     let scale = 1.0 / (DIM as f64).sqrt();
-    let ours = |q: &Tensor, k: &Tensor, v: &Tensor| attention::range_attention(q, k, v, &Visible::ranges(&start, &end), scale);
+    let ours =
+        |q: &Tensor, k: &Tensor, v: &Tensor| attention::range_attention(q, k, v, &Visible::ranges(&start, &end), scale);
     tch::no_grad(|| {
         compare(filter, "attention forward", || drop(ours(&q, &k, &v)), || drop(sdpa(&q, &k, &v)));
         for rows in [1, 4] {

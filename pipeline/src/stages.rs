@@ -7,6 +7,7 @@ pub mod plan;
 pub mod prepare;
 pub mod report;
 pub mod subject;
+pub mod teacher;
 pub mod train;
 
 use std::path::{Path, PathBuf};

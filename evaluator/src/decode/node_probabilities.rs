@@ -148,7 +148,12 @@ fn pass(model: &CausalLm, ids: &[i64], forward: impl FnOnce(&Tensor) -> Tensor) 
 }
 
 /// Softmax over the identifiers' logits of states `[rows, hidden]`: float32 `[rows, n]` on the CPU, column = slot.
-fn probabilities(model: &CausalLm, prompt: &RankingPrompt, states: &Tensor, slots: &[u16]) -> Result<Tensor, EvaluatorError> {
+fn probabilities(
+    model: &CausalLm,
+    prompt: &RankingPrompt,
+    states: &Tensor,
+    slots: &[u16],
+) -> Result<Tensor, EvaluatorError> {
     let tokens = single_tokens(prompt)?;
     let tokens: Vec<i64> = slots.iter().map(|slot| tokens[usize::from(*slot)]).collect();
     let logits = no_grad(|| {

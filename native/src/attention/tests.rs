@@ -122,7 +122,18 @@ fn random_ranges_with_and_without_extra_keys() {
         let end = end.where_self(&Tensor::rand([batch, q_len], (Kind::Float, Device::Cpu)).gt(0.1), &start);
         for kind in [Kind::Float, Kind::BFloat16] {
             check(
-                &Case { batch, q_len, k_len, heads: 6, kv_heads: 2, dim: 64, kind, own: seed % 4 > 1, extra: (seed % 3) * 37, seed },
+                &Case {
+                    batch,
+                    q_len,
+                    k_len,
+                    heads: 6,
+                    kv_heads: 2,
+                    dim: 64,
+                    kind,
+                    own: seed % 4 > 1,
+                    extra: (seed % 3) * 37,
+                    seed,
+                },
                 &start,
                 &end,
             );

@@ -12,7 +12,8 @@ use data::{Qrels, RankingSample};
 use evaluator::EvaluatorError;
 use evaluator::decode::BuildDecoder;
 use evaluator::evaluate::{
-    EvaluateConfig, EvaluationJob, Predictions, SetEvaluation, comparison_table, cost_table, evaluate, fidelity_table, results_table,
+    EvaluateConfig, EvaluationJob, Predictions, SetEvaluation, comparison_table, cost_table, evaluate, fidelity_table,
+    results_table,
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::Table;

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
-use data::RankingSample;
-use evaluator::EvaluatorError;
 use evaluator::decode::NeededHead;
-use evaluator::teacher::{Collected, TeacherJob, candidates_per_list, tree_key};
+use evaluator::teacher::{Collected, TreeRows, candidates_per_list, tree_key};
 use model::blockwise::BlockwiseHeads;
 use model::draft_heads::{DraftHeads, identifier_rows};
 use model::head_folder::HeadCard;
@@ -19,13 +16,12 @@ use tch::{Device, Tensor};
 use trainer::heads::{OnePassLists, StateTable, train_draft_heads, train_one_pass};
 
 use super::subject::{self, Subject};
-use super::{Experiment, prepare, remove_folder, replace_folder};
+use super::teacher::{Teacher, TeacherSet};
+use super::{Experiment, prepare, replace_folder};
 use crate::config::heads::HeadsSection;
-use crate::failure::{InputError, Interrupted};
+use crate::failure::InputError;
 use crate::model_source::ModelNote;
-use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
-use crate::write_whole::write_whole;
 
 /// Name of a head's stage.
 pub fn stage_name(model: &str, head: &NeededHead) -> String {
@@ -43,17 +39,31 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
     check_lengths(experiment, section)?;
     let needed: BTreeSet<NeededHead> = evaluate.decoders.iter().filter_map(|kind| kind.head()).collect();
     for model in &evaluate.models {
-        let folder = subject::folder_of(experiment, model)?;
-        let work = Work { experiment, section, model, folder, needed: needed.iter().cloned().collect() };
+        let teacher = Teacher {
+            experiment,
+            model,
+            folder: subject::folder_of(experiment, model)?,
+            trees: needed.iter().filter_map(tree_of).collect(),
+            states: needed.iter().any(|head| tree_of(head).is_none()),
+        };
+        let work = Work { experiment, section, teacher, needed: &needed };
         let mut subject = None;
         let mut of_sets = Vec::new();
         for set in work.sets() {
-            of_sets.push((set, work.teacher(set, &mut subject)?));
+            of_sets.push((set, work.teacher.of_set(set, &mut subject)?));
         }
         let trained = if experiment.ranks.is_main() { work.train(&of_sets, &mut subject) } else { Ok(()) };
         experiment.agree(trained)?;
     }
     Ok(())
+}
+
+/// What a head of ONE-PASS reads; the other heads learn from states.
+fn tree_of(head: &NeededHead) -> Option<OnePassSettings> {
+    match head {
+        NeededHead::OnePass(settings) => Some(*settings),
+        _ => None,
+    }
 }
 
 /// Heads learn for one number of candidates.
@@ -76,15 +86,8 @@ fn check_lengths(experiment: &Experiment<'_>, section: &HeadsSection) -> anyhow:
 struct Work<'a> {
     experiment: &'a Experiment<'a>,
     section: &'a HeadsSection,
-    model: &'a str,
-    folder: PathBuf,
-    needed: Vec<NeededHead>,
-}
-
-/// A set's queries and the hash of what was collected of them.
-struct TeacherSet {
-    samples: Vec<RankingSample>,
-    inputs: Inputs,
+    teacher: Teacher<'a>,
+    needed: &'a BTreeSet<NeededHead>,
 }
 
 impl Work<'_> {
@@ -98,104 +101,10 @@ impl Work<'_> {
         sets
     }
 
-    fn trees(&self) -> Vec<OnePassSettings> {
-        let settings = |head: &NeededHead| match head {
-            NeededHead::OnePass(settings) => Some(*settings),
-            _ => None,
-        };
-        self.needed.iter().filter_map(settings).collect()
-    }
-
-    /// Whether draft heads are needed, which learn from states.
-    fn states(&self) -> bool {
-        self.needed.iter().any(|head| !matches!(head, NeededHead::OnePass(_)))
-    }
-
-    fn load<'s>(&self, subject: &'s mut Option<Subject>) -> anyhow::Result<&'s Subject> {
-        if subject.is_none() {
-            *subject = Some(Subject::load(self.experiment, self.model, &self.folder)?);
-        }
-        Ok(subject.as_ref().expect("loaded above"))
-    }
-
-    fn job<'j>(
-        &'j self,
-        subject: &'j Subject,
-        set: &str,
-        of: &'j TeacherSet,
-        trees: &'j [OnePassSettings],
-        folder: &'j Path,
-    ) -> TeacherJob<'j> {
-        debug_assert!(folder.ends_with(format!("{set}.{}", subject::file_name(self.model))));
-        let ranks = &self.experiment.ranks;
-        TeacherJob {
-            model: &subject.loaded.model,
-            prompts: &subject.prompts,
-            samples: &of.samples,
-            trees,
-            states: self.states(),
-            folder,
-            rank: ranks.rank(),
-            world_size: ranks.world_size(),
-        }
-    }
-
-    fn teacher_folder(&self, set: &str) -> PathBuf {
-        self.experiment.folder.teacher(&subject::file_name(self.model), set)
-    }
-
-    /// Collects the model's rankings of a set, on all ranks, unless it is done.
-    fn teacher(&self, set: &str, subject: &mut Option<Subject>) -> anyhow::Result<TeacherSet> {
-        let experiment = self.experiment;
-        let samples = prepare::samples(experiment, set)?;
-        let mut inputs = subject::inputs(experiment, self.model, &self.folder)?;
-        inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(set))?);
-        let keys: BTreeSet<String> = self.trees().iter().map(tree_key).collect();
-        inputs.settings("collected", &(keys, self.states()))?;
-        inputs.settings("context", &experiment.config.model.context_length)?;
-        let of_set = TeacherSet { samples, inputs };
-        let name = format!("teacher/{}/{set}", subject::file_name(self.model));
-        let finished = experiment.ranks.is_main() && experiment.is_finished(&name, &of_set.inputs)?;
-        if experiment.ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
-            return Ok(of_set);
-        }
-        let folder = self.teacher_folder(set);
-        let begun = if experiment.ranks.is_main() { begin(&folder, &of_set.inputs) } else { Ok(()) };
-        experiment.agree(begun)?;
-        let subject = self.load(subject)?;
-        let trees = self.trees();
-        let job = self.job(subject, set, &of_set, &trees, &folder);
-        self.collect(&job, &name)?;
-        // The parts of all ranks are on disk once each of them has come here.
-        experiment.ranks.barrier()?;
-        let rankings = experiment.folder.rankings(&subject::file_name(self.model), set);
-        let written = if experiment.ranks.is_main() { write_rankings(&job, &rankings) } else { Ok(()) };
-        experiment.agree(written)?;
-        if experiment.ranks.is_main() {
-            stamp::write(&experiment.folder.stamp(&name), &of_set.inputs, &[folder.clone(), rankings])?;
-        }
-        Ok(of_set)
-    }
-
-    fn collect(&self, job: &TeacherJob, name: &str) -> anyhow::Result<()> {
-        let mut progress = QueryProgress::new(&format!("  {name}"));
-        let collected = job.collect(&mut |done, total| {
-            progress.show(done, total);
-            if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        match collected {
-            Err(EvaluatorError::Interrupted) => {
-                let saved = format!("{name}: finished parts are kept; the same command goes on from there");
-                Err(Interrupted { saved }.into())
-            }
-            other => other.with_context(|| name.to_owned()),
-        }
-    }
-
     fn train(&self, of_sets: &[(&str, TeacherSet)], subject: &mut Option<Subject>) -> anyhow::Result<()> {
-        for head in &self.needed {
+        for head in self.needed {
             self.experiment.stop.check()?;
-            let name = stage_name(self.model, head);
+            let name = stage_name(self.teacher.model, head);
             let mut inputs = Inputs::new();
             for (set, of) in of_sets {
                 inputs.hash(&format!("teacher {set}"), of.inputs.digest());
@@ -210,8 +119,8 @@ impl Work<'_> {
             if self.experiment.is_finished(&name, &inputs)? {
                 continue;
             }
-            let subject = self.load(subject)?;
-            let folder = self.experiment.folder.head(&subject::file_name(self.model), &head.name());
+            let subject = self.teacher.load(subject)?;
+            let folder = self.experiment.folder.head(&subject::file_name(self.teacher.model), &head.name());
             self.train_one(head, of_sets, subject, &folder).with_context(|| name.clone())?;
             stamp::write(&self.experiment.folder.stamp(&name), &inputs, &[folder])?;
         }
@@ -227,30 +136,10 @@ impl Work<'_> {
     ) -> anyhow::Result<()> {
         let n = candidates_per_list("train", &of_sets[0].1.samples)?;
         let seed = self.experiment.config.seed;
-        let train = self.together(&self.section.train.0, of_sets, subject)?;
-        let validation = self.together(&self.section.validation.0, of_sets, subject)?;
+        let train = self.teacher.together(&self.section.train.0, of_sets, subject)?;
+        let validation = self.teacher.together(&self.section.validation.0, of_sets, subject)?;
         let weights = match head {
-            NeededHead::OnePass(settings) => {
-                let scorer = Scorer::new(n, *settings, Device::Cpu)?;
-                let key = tree_key(settings);
-                let lists =
-                    |of: &'_ Collected| (of.trees[&key].probabilities.shallow_clone(), of.trees[&key].orders.clone());
-                let ((p, orders), (vp, vorders)) = (lists(&train), lists(&validation));
-                let train = OnePassLists { probabilities: &p, orders: &orders };
-                let validation = OnePassLists { probabilities: &vp, orders: &vorders };
-                let (head, report) = train_one_pass(&scorer, &train, &validation, &self.section.one_pass, seed)?;
-                let scores = &report.validation;
-                tracing::info!(
-                    "  {} lists, {:.1} s; pairs kept on validation: {:.4} untrained, {:.4} after epoch {} of {}",
-                    orders.len(),
-                    report.seconds,
-                    scores[0],
-                    scores[report.best_epoch],
-                    report.best_epoch,
-                    scores.len() - 1
-                );
-                head.named_tensors()
-            }
+            NeededHead::OnePass(settings) => self.train_one_pass(*settings, &train, &validation)?,
             NeededHead::Blockwise => {
                 let rows = identifier_rows(&subject.loaded.model, &identifiers(subject, n)?);
                 let heads =
@@ -262,10 +151,39 @@ impl Work<'_> {
                 self.train_draft(&MedusaHeads::new(&rows, *num_heads), &train, &validation)?
             }
         };
-        let card = card(head, n, &self.folder, &subject.prompts.hash())?;
+        let card = card(head, n, &self.teacher.folder, &subject.prompts.hash())?;
         let above = folder.parent().expect("a head's folder is below the run's");
         fs::create_dir_all(above).with_context(|| format!("cannot make `{}`", above.display()))?;
         replace_folder(folder, |partial| Ok(model::head_folder::save(partial, &card, &weights)?))
+    }
+
+    fn train_one_pass(
+        &self,
+        settings: OnePassSettings,
+        train: &Collected,
+        validation: &Collected,
+    ) -> anyhow::Result<Vec<(String, Tensor)>> {
+        let key = tree_key(&settings);
+        let (train, validation) = (&train.trees[&key], &validation.trees[&key]);
+        let scorer = Scorer::new(train.orders[0].len(), settings, Device::Cpu)?;
+        let (head, report) = train_one_pass(
+            &scorer,
+            &lists_of(train),
+            &lists_of(validation),
+            &self.section.one_pass,
+            self.experiment.config.seed,
+        )?;
+        let scores = &report.validation;
+        tracing::info!(
+            "  {} lists, {:.1} s; pairs kept on validation: {:.4} untrained, {:.4} after epoch {} of {}",
+            train.orders.len(),
+            report.seconds,
+            scores[0],
+            scores[report.best_epoch],
+            report.best_epoch,
+            scores.len() - 1
+        );
+        Ok(head.named_tensors())
     }
 
     fn train_draft(
@@ -299,27 +217,10 @@ impl Work<'_> {
         );
         Ok(heads.named_tensors())
     }
+}
 
-    /// What was collected of several sets, end to end.
-    fn together(
-        &self,
-        names: &[String],
-        of_sets: &[(&str, TeacherSet)],
-        subject: &Subject,
-    ) -> anyhow::Result<Collected> {
-        let trees = self.trees();
-        let mut all: Option<Collected> = None;
-        for name in names {
-            let (set, of) = of_sets.iter().find(|(set, _)| set == name).context("every set was collected")?;
-            let folder = self.teacher_folder(set);
-            let next = self.job(subject, set, of, &trees, &folder).read()?;
-            all = Some(match all {
-                None => next,
-                Some(before) => before.and(next),
-            });
-        }
-        all.context("no set to learn from")
-    }
+fn lists_of(rows: &TreeRows) -> OnePassLists<'_> {
+    OnePassLists { probabilities: &rows.probabilities, orders: &rows.orders }
 }
 
 /// Tokens of the identifiers of lists of `n`.
@@ -331,22 +232,6 @@ fn identifiers(subject: &Subject, n: usize) -> anyhow::Result<Vec<i64>> {
     }
     tokens.truncate(n);
     Ok(tokens)
-}
-
-/// Clears parts of other inputs, so that only what fits is gone on with.
-fn begin(folder: &Path, inputs: &Inputs) -> anyhow::Result<()> {
-    let marker = folder.join("inputs");
-    let digest = inputs.digest();
-    if fs::read_to_string(&marker).ok().as_deref() != Some(digest.as_str()) {
-        remove_folder(folder)?;
-    }
-    write_whole(&marker, digest.as_bytes())
-}
-
-fn write_rankings(job: &TeacherJob, path: &Path) -> anyhow::Result<()> {
-    let above = path.parent().expect("a file of the run");
-    fs::create_dir_all(above).with_context(|| format!("cannot make `{}`", above.display()))?;
-    Ok(data::prepared::write_rankings(path, &job.read()?.records)?)
 }
 
 /// What a head belongs to.

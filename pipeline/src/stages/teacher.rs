@@ -1,0 +1,162 @@
+//! A model's own rankings of whole sets, and what heads learn from, collected by all ranks together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use data::RankingSample;
+use evaluator::EvaluatorError;
+use evaluator::teacher::{Collected, TeacherJob, tree_key};
+use model::one_pass::OnePassSettings;
+
+use super::subject::{self, Subject};
+use super::{Experiment, prepare, remove_folder};
+use crate::failure::Interrupted;
+use crate::progress::QueryProgress;
+use crate::stamp::{self, Inputs};
+use crate::write_whole::write_whole;
+
+/// One model as a teacher of its heads.
+pub struct Teacher<'a> {
+    /// The experiment.
+    pub experiment: &'a Experiment<'a>,
+    /// Name of the model in `evaluate.models`.
+    pub model: &'a str,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Settings whose trees are read.
+    pub trees: Vec<OnePassSettings>,
+    /// Whether states are kept, which draft heads learn from.
+    pub states: bool,
+}
+
+/// A set's queries and the hash of what was collected of them.
+pub struct TeacherSet {
+    /// Queries.
+    pub samples: Vec<RankingSample>,
+    /// What was collected depends on this.
+    pub inputs: Inputs,
+}
+
+impl Teacher<'_> {
+    /// The model, loaded when it is needed first.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub fn load<'s>(&self, subject: &'s mut Option<Subject>) -> anyhow::Result<&'s Subject> {
+        if subject.is_none() {
+            *subject = Some(Subject::load(self.experiment, self.model, &self.folder)?);
+        }
+        Ok(subject.as_ref().expect("loaded above"))
+    }
+
+    fn job<'j>(&'j self, subject: &'j Subject, set: &str, of: &'j TeacherSet, folder: &'j Path) -> TeacherJob<'j> {
+        debug_assert!(folder.ends_with(format!("{set}.{}", subject::file_name(self.model))));
+        let ranks = &self.experiment.ranks;
+        TeacherJob {
+            model: &subject.loaded.model,
+            prompts: &subject.prompts,
+            samples: &of.samples,
+            trees: &self.trees,
+            states: self.states,
+            folder,
+            rank: ranks.rank(),
+            world_size: ranks.world_size(),
+        }
+    }
+
+    fn folder_of(&self, set: &str) -> PathBuf {
+        self.experiment.folder.teacher(&subject::file_name(self.model), set)
+    }
+
+    /// Collects the model's rankings of a set, on all ranks, unless it is done.
+    ///
+    /// # Errors
+    /// When data or the model cannot be used, or a signal came (finished parts are then kept).
+    pub fn of_set(&self, set: &str, subject: &mut Option<Subject>) -> anyhow::Result<TeacherSet> {
+        let experiment = self.experiment;
+        let samples = prepare::samples(experiment, set)?;
+        let mut inputs = subject::inputs(experiment, self.model, &self.folder)?;
+        inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(set))?);
+        let keys: BTreeSet<String> = self.trees.iter().map(tree_key).collect();
+        inputs.settings("collected", &(keys, self.states))?;
+        inputs.settings("context", &experiment.config.model.context_length)?;
+        let of_set = TeacherSet { samples, inputs };
+        let name = format!("teacher/{}/{set}", subject::file_name(self.model));
+        let finished = experiment.ranks.is_main() && experiment.is_finished(&name, &of_set.inputs)?;
+        if experiment.ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
+            return Ok(of_set);
+        }
+        let folder = self.folder_of(set);
+        let begun = if experiment.ranks.is_main() { begin(&folder, &of_set.inputs) } else { Ok(()) };
+        experiment.agree(begun)?;
+        let subject = self.load(subject)?;
+        let job = self.job(subject, set, &of_set, &folder);
+        self.collect(&job, &name)?;
+        // The parts of all ranks are on disk once each of them has come here.
+        experiment.ranks.barrier()?;
+        let rankings = experiment.folder.rankings(&subject::file_name(self.model), set);
+        let written = if experiment.ranks.is_main() { write_rankings(&job, &rankings) } else { Ok(()) };
+        experiment.agree(written)?;
+        if experiment.ranks.is_main() {
+            stamp::write(&experiment.folder.stamp(&name), &of_set.inputs, &[folder.clone(), rankings])?;
+        }
+        Ok(of_set)
+    }
+
+    fn collect(&self, job: &TeacherJob, name: &str) -> anyhow::Result<()> {
+        let mut progress = QueryProgress::new(&format!("  {name}"));
+        let collected = job.collect(&mut |done, total| {
+            progress.show(done, total);
+            if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match collected {
+            Err(EvaluatorError::Interrupted) => {
+                let saved = format!("{name}: finished parts are kept; the same command goes on from there");
+                Err(Interrupted { saved }.into())
+            }
+            other => other.with_context(|| name.to_owned()),
+        }
+    }
+
+    /// What was collected of several sets, end to end.
+    ///
+    /// # Errors
+    /// A part that is missing or damaged.
+    pub fn together(
+        &self,
+        names: &[String],
+        of_sets: &[(&str, TeacherSet)],
+        subject: &Subject,
+    ) -> anyhow::Result<Collected> {
+        let mut all: Option<Collected> = None;
+        for name in names {
+            let (set, of) = of_sets.iter().find(|(set, _)| set == name).context("every set was collected")?;
+            let folder = self.folder_of(set);
+            let next = self.job(subject, set, of, &folder).read()?;
+            all = Some(match all {
+                None => next,
+                Some(before) => before.and(next),
+            });
+        }
+        all.context("no set to learn from")
+    }
+}
+
+/// Clears parts of other inputs, so that only what fits is gone on with.
+fn begin(folder: &Path, inputs: &Inputs) -> anyhow::Result<()> {
+    let marker = folder.join("inputs");
+    let digest = inputs.digest();
+    if fs::read_to_string(&marker).ok().as_deref() != Some(digest.as_str()) {
+        remove_folder(folder)?;
+    }
+    write_whole(&marker, digest.as_bytes())
+}
+
+fn write_rankings(job: &TeacherJob, path: &Path) -> anyhow::Result<()> {
+    let above = path.parent().expect("a file of the run");
+    fs::create_dir_all(above).with_context(|| format!("cannot make `{}`", above.display()))?;
+    Ok(data::prepared::write_rankings(path, &job.read()?.records)?)
+}
