@@ -2,46 +2,27 @@
 
 use std::time::Instant;
 
-use data::random::Stream;
 use model::{CausalLm, Tokenizer};
-use tch::{Kind, Tensor, no_grad};
+use tch::no_grad;
 
 use crate::EvaluatorError;
 use crate::decode::{Continuation, check_context};
+use crate::sampling::Sampling;
 
 /// How to go on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerateOptions {
     /// Tokens at most.
     pub max_new_tokens: usize,
-    /// 0 takes the most probable token; otherwise logits are divided by it before sampling.
-    pub temperature: f64,
-    /// Sample among the fewest tokens whose probabilities sum to this, in (0, 1]; 1 samples among all.
-    pub top_p: f64,
-    /// Seed of the sampling.
-    pub seed: u64,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
     /// Go on to `max_new_tokens` whatever comes: no end token ends the text.
     pub ignore_eos: bool,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_new_tokens: 256, temperature: 0.0, top_p: 1.0, seed: 42, ignore_eos: false }
-    }
-}
-
-impl GenerateOptions {
-    /// Everything wrong with them.
-    #[must_use]
-    pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            problems.push(format!("`temperature`: {}, wanted 0 or more", self.temperature));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            problems.push(format!("`top_p`: {}, wanted more than 0 and at most 1", self.top_p));
-        }
-        problems
+        Self { max_new_tokens: 256, sampling: Sampling::default(), ignore_eos: false }
     }
 }
 
@@ -95,7 +76,7 @@ pub fn generate_until(
     ids: &[i64],
     options: &GenerateOptions,
 ) -> Result<Generated, EvaluatorError> {
-    let problems = options.validate();
+    let problems = options.sampling.validate();
     if !problems.is_empty() {
         return Err(EvaluatorError::Config { problems });
     }
@@ -105,8 +86,9 @@ pub fn generate_until(
     let started = Instant::now();
     check_context(model, "generate", ids.len() + options.max_new_tokens)?;
     let mut text = Continuation::new(model, ids.len() + options.max_new_tokens);
-    let mut stream = Stream::new("generate", &[options.seed]);
+    let mut stream = options.sampling.stream(0);
     let mut token_ids = Vec::with_capacity(options.max_new_tokens);
+    let mut seen = ids.to_vec();
     let mut first_token_seconds = 0.0;
     let mut finish_reason = FinishReason::Length;
     while token_ids.len() < options.max_new_tokens {
@@ -115,12 +97,12 @@ pub fn generate_until(
             None => text.feed(ids),
         };
         let logits = no_grad(|| model.logits(&hidden, None)); // [1, vocab]
-        let token =
-            if options.temperature == 0.0 { most_probable(&logits)? } else { sample(&logits, options, &mut stream)? };
+        let token = options.sampling.choose(&logits, &[&seen], &mut [&mut stream], "generate")?[0];
         if token_ids.is_empty() {
             first_token_seconds = started.elapsed().as_secs_f64();
         }
         token_ids.push(token);
+        seen.push(token);
         if !options.ignore_eos && end_tokens.contains(&token) {
             finish_reason = FinishReason::EndToken;
             break;
@@ -136,55 +118,11 @@ pub fn generate_until(
     })
 }
 
-fn not_finite() -> EvaluatorError {
-    EvaluatorError::NonFiniteLogits { what: "generate".into() }
-}
-
-/// Token of the highest of `logits` `[1, vocab]`; max passes NaN on.
-fn most_probable(logits: &Tensor) -> Result<i64, EvaluatorError> {
-    let (value, token) = no_grad(|| logits.max_dim(-1, false)); // [1], [1]
-    if value.double_value(&[0]).is_finite() { Ok(token.int64_value(&[0])) } else { Err(not_finite()) }
-}
-
-/// A token drawn from `logits` `[1, vocab]`.
-fn sample(logits: &Tensor, options: &GenerateOptions, stream: &mut Stream) -> Result<i64, EvaluatorError> {
-    let (probabilities, tokens) = no_grad(|| {
-        let scaled = logits.view(-1).to_kind(Kind::Float) / options.temperature;
-        scaled.softmax(-1, Kind::Float).sort(-1, true)
-    });
-    let (probabilities, tokens) = (Vec::<f32>::try_from(&probabilities)?, Vec::<i64>::try_from(&tokens)?);
-    if !probabilities.first().is_some_and(|p| p.is_finite()) {
-        return Err(not_finite());
-    }
-    Ok(tokens[draw(&probabilities, options.top_p, stream.unit())])
-}
-
-/// Index drawn from descending `probabilities` cut to the fewest that reach `top_p`, by `unit` in [0, 1).
-fn draw(probabilities: &[f32], top_p: f64, unit: f64) -> usize {
-    let mut kept = 0;
-    let mut mass = 0.0;
-    for probability in probabilities {
-        kept += 1;
-        mass += f64::from(*probability);
-        if mass >= top_p {
-            break;
-        }
-    }
-    let mut left = unit * mass;
-    for (index, probability) in probabilities[..kept].iter().enumerate() {
-        left -= f64::from(*probability);
-        if left < 0.0 {
-            return index;
-        }
-    }
-    kept - 1
-}
-
 #[cfg(test)]
 mod tests {
     use model::config::Architecture;
     use model::{LoadOptions, ModelConfig};
-    use tch::Device;
+    use tch::{Device, Kind, Tensor};
 
     use super::*;
 
@@ -202,7 +140,7 @@ mod tests {
         for token in &generated.token_ids {
             let input = Tensor::from_slice(&ids).unsqueeze(0);
             let hidden = no_grad(|| model.forward(&input, &model::AttentionPattern::Causal, None));
-            assert_eq!(most_probable(&model.logits(&hidden.select(1, -1), None)).unwrap(), *token);
+            assert_eq!(model.logits(&hidden.select(1, -1), None).argmax(-1, false).int64_value(&[0]), *token);
             ids.push(*token);
         }
         assert_eq!((generated.forward_passes, generated.tokens_computed), (12, 5 + 11));
@@ -226,9 +164,7 @@ mod tests {
         let sampled = |seed| {
             let options = GenerateOptions {
                 max_new_tokens: 20,
-                temperature: 1.0,
-                seed,
-                top_p: 0.9,
+                sampling: Sampling { temperature: 1.0, seed, top_p: 0.9, ..Sampling::default() },
                 ..GenerateOptions::default()
             };
             generate_until(&model, &[], &[1], &options).unwrap().token_ids
@@ -238,18 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn top_p_keeps_the_fewest_that_reach_it() {
-        let probabilities = [0.5, 0.3, 0.2];
-        assert_eq!(draw(&probabilities, 0.5, 0.999), 0);
-        assert_eq!(draw(&probabilities, 0.6, 0.999), 1);
-        assert_eq!(draw(&probabilities, 1.0, 0.999), 2);
-        assert_eq!(draw(&probabilities, 1.0, 0.0), 0);
-    }
-
-    #[test]
     fn bad_options_and_lengths_are_refused() {
         let model = tiny();
-        let bad = GenerateOptions { temperature: f64::NAN, top_p: 0.0, ..GenerateOptions::default() };
+        let sampling = Sampling { temperature: f64::NAN, top_p: 0.0, ..Sampling::default() };
+        let bad = GenerateOptions { sampling, ..GenerateOptions::default() };
         let message = generate_until(&model, &[], &[1], &bad).unwrap_err().to_string();
         assert!(message.contains("`temperature`") && message.contains("`top_p`"), "{message}");
         let long = GenerateOptions { max_new_tokens: 600, ..GenerateOptions::default() };

@@ -19,6 +19,7 @@
 //! [`measures::trec_eval::ranked_lists`] turn files into its plain maps), [`measures::squad::evaluate_squad`],
 //! [`generate::generate`] for `generate`, and [`bench::decode`] for `bench decode`.
 
+pub mod answer;
 pub mod bench;
 pub mod decode;
 pub mod error;
@@ -27,6 +28,7 @@ pub mod generate;
 pub mod latency;
 pub mod measures;
 pub mod report;
+pub mod sampling;
 pub mod sliding;
 pub mod stats;
 pub mod table;

@@ -63,6 +63,19 @@ impl KvCache {
         }
     }
 
+    /// Keeps these rows, in this order.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn select_rows(&mut self, rows: &[usize]) {
+        let index: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
+        let index = Tensor::from_slice(&index).to_device(self.keys[0].device());
+        for tensor in self.keys.iter_mut().chain(&mut self.values) {
+            *tensor = tensor.index_select(0, &index);
+        }
+        self.row_lengths = rows.iter().map(|row| self.row_lengths[*row]).collect();
+    }
+
     /// A cache of `batch` rows, each a copy of row 0: one prompt, several continuations.
     pub fn repeat_first_row(&self, batch: i64) -> Self {
         let repeat = |tensors: &[Tensor]| tensors.iter().map(|t| t.narrow(0, 0, 1).repeat([batch, 1, 1, 1])).collect();

@@ -269,9 +269,15 @@ pub struct GenerateArgs {
     /// 0 always takes the likeliest token.
     #[arg(long, default_value_t = 0.0)]
     pub temperature: f64,
+    /// Draw among this many likeliest tokens; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
     /// Draw from the likeliest tokens that together have this probability.
     #[arg(long, default_value_t = 1.0)]
     pub top_p: f64,
+    /// Make tokens that occurred less likely: 1 does nothing, 1.05 a little.
+    #[arg(long, default_value_t = 1.0)]
+    pub repetition_penalty: f64,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
