@@ -197,7 +197,7 @@ impl CausalLm {
 
     /// Turns the adapters' dropout on with this seed for the passes to come, or off. Give each micro-batch its own
     /// seed, made of (run seed, step, micro-batch): masks then depend on nothing else, and a resumed run repeats
-    /// them. libtorch's generator is reseeded in the process; draw other noise before the pass.
+    /// them. libtorch's own generator is left alone.
     pub fn set_dropout_seed(&mut self, seed: Option<u64>) {
         self.dropout_seed = seed.map(DropoutSeed);
     }

@@ -49,8 +49,8 @@ impl LowRank {
     fn forward(&self, x: &Tensor, seed: Option<DropoutSeed>) -> Tensor {
         let low = match seed {
             Some(seed) if self.dropout > 0.0 => {
-                tch::manual_seed((mix(seed.0, self.start as u64) >> 1) as i64);
-                x.dropout(self.dropout, true).linear::<&Tensor>(&self.a, None)
+                let seed = mix(seed.0, self.start as u64);
+                native::ops::dropout(x, self.dropout, seed).linear::<&Tensor>(&self.a, None)
             }
             _ => x.linear::<&Tensor>(&self.a, None),
         }; // [.., r]

@@ -51,6 +51,12 @@ unsafe extern "C" {
         weight: *const C_tensor,
         bias: *const C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn monopass_dropout(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        probability: f64,
+        seed: u64,
+    ) -> *mut c_char;
     pub(crate) fn monopass_adamw(
         param: *const C_tensor,
         master: *const C_tensor,

@@ -137,6 +137,18 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     one("linear", |out| unsafe { ffi::monopass_linear(out, x.as_ptr(), weight.as_ptr(), bias) })
 }
 
+/// `x` with each value zeroed with `probability` in [0, 1) and the others divided by `1 - probability`; a pure function of
+/// its arguments: the process's generator is neither read nor reseeded, so concurrent passes cannot disturb each other.
+///
+/// # Panics
+/// When `probability` is outside [0, 1).
+#[allow(unsafe_code, reason = "calls C++")]
+pub fn dropout(x: &Tensor, probability: f64, seed: u64) -> Tensor {
+    assert!((0.0..1.0).contains(&probability), "`dropout`: probability {probability}, wanted 0 <= probability < 1");
+    // SAFETY: a live tensor; any kind and device that libtorch draws for, an error otherwise.
+    one("dropout", |out| unsafe { ffi::monopass_dropout(out, x.as_ptr(), probability, seed) })
+}
+
 /// Calls an operation that makes one tensor.
 fn one(operation: &'static str, call: impl FnOnce(*mut *mut torch_sys::C_tensor) -> *mut std::ffi::c_char) -> Tensor {
     let [out] = unwrap(ffi::tensors(operation, call));

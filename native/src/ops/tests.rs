@@ -179,3 +179,23 @@ fn linear_keeps_gradients() {
     assert!(difference(&w.grad(), &x.sum_dim_intlist([0i64].as_slice(), true, None).expand([4, 8], false)) < 1e-6);
     assert_eq!(x.grad().size(), [2, 8]);
 }
+
+#[test]
+fn dropout_is_a_pure_function_of_its_seed() {
+    let x = leaf(&Tensor::ones([100, 100], (Kind::Float, Device::Cpu)));
+    let draws: Vec<Tensor> = std::thread::scope(|scope| {
+        let threads: Vec<_> = [1, 2, 1, 2]
+            .map(|seed| (seed, x.shallow_clone()))
+            .into_iter()
+            .map(|(seed, x)| scope.spawn(move || (0..20).map(|_| dropout(&x, 0.25, seed)).last().unwrap()))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(draws[0], draws[2]);
+    assert_eq!(draws[1], draws[3]);
+    assert_ne!(draws[0], draws[1]);
+    let kept = draws[0].count_nonzero(None).int64_value(&[]);
+    assert!((7_200..7_800).contains(&kept), "{kept} of 10000 kept");
+    draws[0].sum(Kind::Float).backward();
+    assert_eq!(x.grad(), draws[0].detach(), "the gradient of ones is the mask");
+}
