@@ -187,7 +187,7 @@ fn dropout_is_a_pure_function_of_its_seed() {
         let threads: Vec<_> = [1, 2, 1, 2]
             .map(|seed| (seed, x.shallow_clone()))
             .into_iter()
-            .map(|(seed, x)| scope.spawn(move || (0..20).map(|_| dropout(&x, 0.25, seed)).last().unwrap()))
+            .map(|(seed, x)| scope.spawn(move || (0..20).fold(x.detach(), |_, _| dropout(&x, 0.25, seed))))
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
