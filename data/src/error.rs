@@ -137,6 +137,19 @@ pub enum DataError {
         /// Rows asked for the test.
         test: usize,
     },
+    /// A text with its branches does not fit.
+    #[error(
+        "text `{id}` has {tokens} tokens with its branches but the limit is {limit}; raise `max_micro_batch_tokens`, use shorter \
+         texts or fewer branches, or a model with a longer context"
+    )]
+    TextTooLong {
+        /// Which text.
+        id: String,
+        /// Tokens of background and branches.
+        tokens: usize,
+        /// Tokens allowed.
+        limit: usize,
+    },
     /// Tokens of prompt + answer do not start with the tokens of the prompt.
     #[error(
         "query `{query_id}`: tokens of prompt and answer differ from the prompt's own {prompt_tokens} tokens \

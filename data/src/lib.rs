@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod bm25;
+pub mod branched;
 pub mod error;
 pub mod files;
 pub mod overlap;

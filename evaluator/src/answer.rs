@@ -3,7 +3,10 @@
 //! All ways answer the same token ids: a background and questions behind it, greedily or by sampling, to an end token or a limit.
 
 mod columnar;
+mod config;
+mod evaluate;
 mod one_by_one;
+mod result;
 mod shared_prefix;
 #[cfg(test)]
 mod tests;
@@ -15,7 +18,10 @@ use model::CausalLm;
 use tch::Tensor;
 
 pub use columnar::{ColumnarSession, answer_columns};
+pub use config::{AnswerBaseline, AnswerConfig, AnswerDecoder, AnswerNormalisation, AnswerSystem};
+pub use evaluate::{AnswerJob, AnswerLine, AnswerProgress, DecodedAnswers, answer_with, evaluate_answers, score};
 pub use one_by_one::answer_one_by_one;
+pub use result::{AnswerEvaluation, AnswerRow, TextScores, answers_table};
 pub use shared_prefix::answer_shared_prefix;
 
 use crate::EvaluatorError;

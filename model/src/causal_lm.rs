@@ -95,6 +95,22 @@ impl CausalLm {
         }
     }
 
+    /// Gives columnar patterns two-dimensional positions; saved with the model.
+    ///
+    /// # Errors
+    /// Pairs that the heads do not have.
+    pub fn set_columnar_rope(&mut self, columnar: crate::config::ColumnarRope) -> Result<(), String> {
+        let config = &mut self.config;
+        let problems = columnar.problems(config.head_dim);
+        if !problems.is_empty() {
+            return Err(problems.join("; "));
+        }
+        self.rope = Rope::new(config.head_dim, config.rope_theta, config.rope_scaling, self.embed_tokens.device())
+            .with_columns(Some(&columnar));
+        config.columnar_rope = Some(columnar);
+        Ok(())
+    }
+
     /// `[batch, seq]` int64 -> `[batch, seq, hidden]`.
     pub fn embed(&self, input_ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false)

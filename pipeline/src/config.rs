@@ -1,6 +1,7 @@
 //! The experiment file: text, overrides, typed value, checks.
 
 pub mod check;
+mod check_branched;
 mod check_evaluate;
 pub mod decode;
 pub mod device;

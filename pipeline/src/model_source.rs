@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use data::prompt::PromptConfig;
 use model::{CausalLm, LoadOptions, Tokenizer};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
@@ -28,7 +27,7 @@ pub struct ModelNote {
     /// Training stage.
     pub stage: String,
     /// Settings of the prompt.
-    pub prompt: PromptConfig,
+    pub prompt: serde_json::Value,
     /// Hash of wording, settings, template and tokenizer.
     pub prompt_hash: String,
     /// Normalised query texts it was trained on (hashes), those of earlier stages included.

@@ -1,5 +1,6 @@
 //! The four stages of an experiment, and what they share.
 
+pub mod answer;
 pub mod evaluate;
 pub mod heads;
 pub mod overlap;
@@ -9,6 +10,7 @@ pub mod report;
 pub mod subject;
 pub mod teacher;
 pub mod train;
+pub mod training_material;
 
 use std::path::{Path, PathBuf};
 

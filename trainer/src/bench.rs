@@ -131,6 +131,7 @@ fn random_batch(vocab_size: i64, prompt_tokens: i64, label_tokens: i64) -> Micro
         cu_seqlens: vec![0, tokens],
         rankings: Vec::new(),
         query_ids: vec!["random".to_owned()],
+        layouts: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! precision. Every part is a *sum* divided by a count of the whole global batch ([`Totals`]), so neither the cut into
 //! micro-batches nor the number of ranks changes the gradient.
 
+mod columnar;
 mod first;
 mod rank_zephyr;
 pub mod ranking_loss;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+pub use columnar::{Columnar, ColumnarConfig, ColumnarRopeConfig, SequentialQa, SequentialQaConfig};
 pub use first::{First, FirstConfig};
 pub use rank_zephyr::{RankZephyr, RankZephyrConfig};
 
@@ -27,6 +29,28 @@ pub enum ObjectiveConfig {
     RankZephyr(RankZephyrConfig),
     /// Language modelling plus a learning-to-rank loss on the first identifier's logits (Reddy et al. 2024).
     First(FirstConfig),
+    /// Documents whose paragraphs are read side by side; every token is learned.
+    Columnar(ColumnarConfig),
+    /// Questions about a text, side by side; the answers are learned.
+    ColumnarQa(ColumnarConfig),
+    /// Questions about a text, one at a time, in an ordinary prompt; the answers are learned.
+    SequentialQa(SequentialQaConfig),
+}
+
+/// What an objective is trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TrainsOn<'a> {
+    /// Candidate lists with a target order (`data.sets`).
+    Lists,
+    /// Branched texts in columns (`data.branched`); all their tokens, or the answers.
+    Columns {
+        /// The layout.
+        layout: &'a ColumnarConfig,
+        /// All tokens are learned.
+        everything: bool,
+    },
+    /// Branched texts (`data.branched`), one question at a time.
+    Questions,
 }
 
 impl Default for ObjectiveConfig {
@@ -41,14 +65,29 @@ impl ObjectiveConfig {
         match self {
             Self::RankZephyr(_) => Box::new(RankZephyr),
             Self::First(config) => Box::new(First::new(config)),
+            Self::Columnar(config) => Box::new(Columnar::new("columnar", config)),
+            Self::ColumnarQa(config) => Box::new(Columnar::new("columnar_qa", config)),
+            Self::SequentialQa(_) => Box::new(SequentialQa),
+        }
+    }
+
+    /// What it is trained on.
+    pub fn trains_on(&self) -> TrainsOn<'_> {
+        match self {
+            Self::RankZephyr(_) | Self::First(_) => TrainsOn::Lists,
+            Self::Columnar(layout) => TrainsOn::Columns { layout, everything: true },
+            Self::ColumnarQa(layout) => TrainsOn::Columns { layout, everything: false },
+            Self::SequentialQa(_) => TrainsOn::Questions,
         }
     }
 
     /// Problems with the settings, one line each.
     pub fn validate(&self) -> Vec<String> {
         match self {
-            Self::RankZephyr(_) => Vec::new(),
+            Self::RankZephyr(_) | Self::SequentialQa(_) => Vec::new(),
             Self::First(config) => config.validate(),
+            Self::Columnar(config) => config.validate("columnar"),
+            Self::ColumnarQa(config) => config.validate("columnar_qa"),
         }
     }
 }
@@ -96,6 +135,14 @@ pub trait Objective {
 
     /// Names of [`Loss::parts`].
     fn part_names(&self) -> &'static [&'static str];
+
+    /// What it changes about the model before training.
+    ///
+    /// # Errors
+    /// What does not fit, with the key it is about.
+    fn prepare(&self, _model: &mut CausalLm) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Who sees whom in the forward pass. Default: the packed samples, each causal.
     fn pattern(&self, batch: &MicroBatch) -> AttentionPattern {

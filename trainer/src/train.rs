@@ -52,6 +52,7 @@ fn train_stage(
     }
     prepare_model(model, config, run.seed)?;
     let objective = config.objective.build();
+    objective.prepare(model).map_err(|problem| TrainError::Config { problems: vec![problem] })?;
     let parameters: Vec<_> = model.trainable_parameters().into_iter().chain(objective.parameters()).collect();
     let tensors: Vec<Tensor> = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
     let mut optimizer = AdamW::new(parameters, config);

@@ -8,10 +8,11 @@ use crossbeam_channel::{Receiver, bounded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LoaderConfig, SampleOrder, SamplePlace, SampleSource, StepBatch, TokenizedSample, pack, tokenize_sample};
+use super::{
+    LoaderConfig, RankingTokens, SampleOrder, SamplePlace, SampleSource, StepBatch, TokenSource, TokenizedSample, pack,
+};
+use crate::DataError;
 use crate::prompt::PromptBuilder;
-use crate::random::Stream;
-use crate::{DataError, RankingSample};
 
 /// What happens to a sample longer than a micro-batch (or than the context).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +28,7 @@ pub enum TooLong {
 /// Options beyond the order of samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoaderOptions {
-    /// Shuffle every candidate list anew each epoch, the target with it (position then says nothing).
+    /// Shuffle every candidate list anew each epoch, the target with it (position then says nothing). Of lists only.
     pub shuffle_candidates: bool,
     /// Samples that do not fit.
     pub too_long: TooLong,
@@ -63,15 +64,14 @@ pub struct Loader {
 
 /// What every thread needs.
 struct Job {
-    source: Arc<dyn SampleSource>,
-    builder: PromptBuilder,
+    source: Arc<dyn TokenSource>,
     config: LoaderConfig,
     options: LoaderOptions,
     too_long: Arc<AtomicU64>,
 }
 
 impl Loader {
-    /// Steps `start_step..config.num_steps`; the same steps whether or not those before were produced here.
+    /// Steps `start_step..config.num_steps` of lists; the same steps whether or not those before were produced here.
     ///
     /// # Errors
     /// Settings that cannot work, or an empty set.
@@ -92,6 +92,20 @@ impl Loader {
         options: LoaderOptions,
         start_step: u64,
     ) -> Result<Self, DataError> {
+        let tokens = RankingTokens { source, builder, shuffle_candidates: options.shuffle_candidates };
+        Self::of_tokens(Arc::new(tokens), config, options, start_step)
+    }
+
+    /// Steps of any samples.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_tokens(
+        source: Arc<dyn TokenSource>,
+        config: LoaderConfig,
+        options: LoaderOptions,
+        start_step: u64,
+    ) -> Result<Self, DataError> {
         let mut problems = config.validate();
         if source.is_empty() {
             problems.push("the training set is empty".to_owned());
@@ -103,7 +117,7 @@ impl Loader {
         let ahead = config.prefetch_steps.max(1).div_ceil(threads);
         let num_steps = config.num_steps;
         let too_long = Arc::new(AtomicU64::new(0));
-        let job = Arc::new(Job { source, builder, config, options, too_long: Arc::clone(&too_long) });
+        let job = Arc::new(Job { source, config, options, too_long: Arc::clone(&too_long) });
         let mut receivers = Vec::new();
         let mut workers = Vec::new();
         for thread in 0..threads as u64 {
@@ -192,32 +206,20 @@ impl Job {
 
     /// Tokens of one sample; None when it is too long and may be skipped.
     fn tokenized(&self, place: SamplePlace) -> Result<Option<TokenizedSample>, DataError> {
-        let mut sample = self.source.get(place.index)?;
-        if self.options.shuffle_candidates {
-            sample = shuffled(&sample, self.config.seed, place);
-        }
         let limit = self.config.max_micro_batch_tokens.min(self.options.max_sample_tokens.unwrap_or(usize::MAX));
-        let tokenized = match tokenize_sample(&self.builder, &sample) {
+        let tokenized = match self.source.tokens(place, self.config.seed) {
             Ok(tokenized) if tokenized.input_ids.len() <= limit => return Ok(Some(tokenized)),
-            Ok(tokenized) => {
-                let tokens = tokenized.input_ids.len();
-                DataError::PromptTooLong { query_id: tokenized.query_id, tokens, limit }
-            }
+            Ok(tokenized) => self.source.too_long(&tokenized, limit),
             Err(error) => error,
         };
         match tokenized {
-            DataError::PromptTooLong { .. } if self.options.too_long == TooLong::Skip => {
+            DataError::PromptTooLong { .. } | DataError::TextTooLong { .. }
+                if self.options.too_long == TooLong::Skip =>
+            {
                 self.too_long.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
             error => Err(error),
         }
     }
-}
-
-/// The list in an order of this epoch's own.
-fn shuffled(sample: &RankingSample, seed: u64, place: SamplePlace) -> RankingSample {
-    let parts = [seed, place.epoch, place.index as u64];
-    let order = Stream::new("candidates of an epoch", &parts).permutation(sample.passages.len());
-    sample.select(&order.into_iter().map(|index| index as u16).collect::<Vec<_>>())
 }

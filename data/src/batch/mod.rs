@@ -4,14 +4,17 @@ mod loader;
 mod order;
 mod pack;
 mod source;
+mod token_source;
 mod tokenize;
 
+use model::ColumnTokens;
 use tch::Tensor;
 
 pub use loader::{Loader, LoaderOptions, SkipCounts, TooLong};
 pub use order::{SampleOrder, SamplePlace};
 pub use pack::pack;
 pub use source::SampleSource;
+pub use token_source::{RankingTokens, TokenSource};
 pub use tokenize::{tokenize_sample, tokenize_text};
 
 /// The list a ranking loss is computed on.
@@ -32,10 +35,20 @@ pub struct TokenizedSample {
     pub query_id: String,
     /// Prompt and answer.
     pub input_ids: Vec<i64>,
-    /// First answer token; labels are `input_ids[label_start..]`.
-    pub label_start: usize,
+    /// Pairs (token, token it learns), both by their place.
+    pub targets: Vec<(usize, usize)>,
     /// For ranking losses; row relative to the sample. None when an identifier takes several tokens.
     pub rank: Option<RankTarget>,
+    /// Branch and column of each token, for samples in columns.
+    pub columns: Option<ColumnTokens>,
+}
+
+impl TokenizedSample {
+    /// Targets of an ordinary text that is learned from place `start` on: each token learns the next one.
+    #[must_use]
+    pub fn from_place(start: usize, tokens: usize) -> Vec<(usize, usize)> {
+        (start.max(1)..tokens).map(|place| (place - 1, place)).collect()
+    }
 }
 
 /// Several samples end to end in one row: one forward and backward.
@@ -53,6 +66,8 @@ pub struct MicroBatch {
     pub rankings: Vec<RankTarget>,
     /// Ids of the samples.
     pub query_ids: Vec<String>,
+    /// Branches and columns of the samples, where they are in columns; else empty.
+    pub layouts: Vec<ColumnTokens>,
 }
 
 impl MicroBatch {

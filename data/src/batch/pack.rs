@@ -35,10 +35,9 @@ fn row(samples: &[TokenizedSample]) -> MicroBatch {
     let mut rankings = Vec::new();
     for sample in samples {
         let offset = input_ids.len();
-        for (place, &id) in sample.input_ids.iter().enumerate().skip(sample.label_start.max(1)) {
-            // The logits of the token before predict this one.
-            label_rows.push((offset + place - 1) as i64);
-            labels.push(id);
+        for (row, learned) in &sample.targets {
+            label_rows.push((offset + row) as i64);
+            labels.push(sample.input_ids[*learned]);
         }
         rankings.extend(sample.rank.as_ref().map(|rank| RankTarget { row: rank.row + offset as i64, ..rank.clone() }));
         input_ids.extend_from_slice(&sample.input_ids);
@@ -51,6 +50,7 @@ fn row(samples: &[TokenizedSample]) -> MicroBatch {
         labels: Tensor::from_slice(&labels),
         rankings,
         query_ids: samples.iter().map(|sample| sample.query_id.clone()).collect(),
+        layouts: samples.iter().filter_map(|sample| sample.columns.clone()).collect(),
     }
 }
 
@@ -60,7 +60,9 @@ mod tests {
 
     fn sample(id: &str, tokens: std::ops::Range<i64>, label_start: usize) -> TokenizedSample {
         let rank = Some(RankTarget { row: label_start as i64, identifier_ids: vec![1, 2], ranks: vec![2, 1] });
-        TokenizedSample { query_id: id.into(), input_ids: tokens.collect(), label_start, rank }
+        let input_ids: Vec<i64> = tokens.collect();
+        let targets = TokenizedSample::from_place(label_start, input_ids.len());
+        TokenizedSample { query_id: id.into(), input_ids, targets, rank, columns: None }
     }
 
     #[test]

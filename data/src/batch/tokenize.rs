@@ -30,7 +30,8 @@ pub fn tokenize_sample(builder: &PromptBuilder, sample: &RankingSample) -> Resul
     let response = builder.response(&prompt, target);
     let mut input_ids = prompt.input_ids;
     input_ids.extend(response);
-    Ok(TokenizedSample { query_id: prompt.query_id, input_ids, label_start, rank })
+    let targets = TokenizedSample::from_place(label_start, input_ids.len());
+    Ok(TokenizedSample { query_id: prompt.query_id, input_ids, targets, rank, columns: None })
 }
 
 /// Tokens of any prompt and answer, without a ranking target (tests, other tasks).
@@ -43,5 +44,6 @@ pub fn tokenize_text(
     let mut input_ids = tokenizer.encode(prompt, false)?;
     let label_start = input_ids.len();
     input_ids.extend(tokenizer.encode(answer, false)?);
-    Ok(TokenizedSample { query_id: query_id.to_owned(), input_ids, label_start, rank: None })
+    let targets = TokenizedSample::from_place(label_start, input_ids.len());
+    Ok(TokenizedSample { query_id: query_id.to_owned(), input_ids, targets, rank: None, columns: None })
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::FORMAT_VERSION;
+use super::{CARD_FILE, FORMAT_VERSION};
+use crate::DataError;
 use crate::report::SetReport;
 use crate::sources::RankingSetConfig;
-use crate::{DataError, RankingSample};
 
 /// A file that went into a set, or came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,15 +22,73 @@ pub struct CardFile {
     pub blake3: String,
 }
 
-/// Candidates per list.
+/// Candidates of lists, or branches of texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ListLengths {
-    /// Shortest list.
+    /// Fewest.
     pub min: usize,
-    /// Longest list.
+    /// Most.
     pub max: usize,
     /// Mean.
     pub mean: f64,
+}
+
+/// What a set of candidate lists holds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ListCounts {
+    /// Candidates per list.
+    pub candidates: ListLengths,
+    /// Lists with a target order.
+    pub with_target: u64,
+    /// Candidates with a label.
+    pub labelled: u64,
+}
+
+/// What a set of branched texts holds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TextCounts {
+    /// Branches per text.
+    pub branches: ListLengths,
+    /// Branches with an answer.
+    pub answered: u64,
+}
+
+/// What a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Counts {
+    /// Candidate lists.
+    Lists(ListCounts),
+    /// Branched texts.
+    Texts(TextCounts),
+}
+
+impl Counts {
+    /// In words: name and figure.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let lengths = |l: &ListLengths| format!("{} to {}, mean {:.1}", l.min, l.max, l.mean);
+        match self {
+            Self::Lists(lists) => vec![
+                ("candidates per list", lengths(&lists.candidates)),
+                ("lists with a target order", lists.with_target.to_string()),
+                ("candidates with a label", lists.labelled.to_string()),
+            ],
+            Self::Texts(texts) => vec![
+                ("branches per text", lengths(&texts.branches)),
+                ("branches with an answer", texts.answered.to_string()),
+            ],
+        }
+    }
+
+    /// What its rows are called.
+    #[must_use]
+    pub fn rows(&self) -> &'static str {
+        match self {
+            Self::Lists(_) => "lists",
+            Self::Texts(_) => "texts",
+        }
+    }
 }
 
 /// Everything known about a prepared set.
@@ -43,7 +101,7 @@ pub struct Card {
     /// Version of the program.
     pub made_by: String,
     /// Settings it was made with; None for sets written from samples.
-    pub config: Option<RankingSetConfig>,
+    pub config: Option<serde_json::Value>,
     /// What was read, kept and dropped.
     pub report: SetReport,
     /// Files read.
@@ -52,58 +110,31 @@ pub struct Card {
     pub content_hash: String,
     /// The samples' file.
     pub samples: CardFile,
-    /// Candidates per list.
-    pub candidates: ListLengths,
-    /// Lists with a target order.
-    pub with_target: u64,
-    /// Candidates with a label.
-    pub labelled: u64,
-}
-
-/// Counts taken while samples go by.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) lists: u64,
-    passages: u64,
-    min: usize,
-    max: usize,
-    pub(super) with_target: u64,
-    pub(super) labelled: u64,
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, sample: &RankingSample) {
-        let n = sample.passages.len();
-        self.min = if self.lists == 0 { n } else { self.min.min(n) };
-        self.max = self.max.max(n);
-        self.lists += 1;
-        self.passages += n as u64;
-        self.with_target += u64::from(sample.target.is_some());
-        self.labelled += sample.passages.iter().filter(|passage| passage.label.is_some()).count() as u64;
-    }
-
-    pub(super) fn lengths(&self) -> ListLengths {
-        let mean = if self.lists == 0 { 0.0 } else { self.passages as f64 / self.lists as f64 };
-        ListLengths { min: self.min, max: self.max, mean }
-    }
+    /// What its rows hold.
+    #[serde(flatten)]
+    pub counts: Counts,
 }
 
 /// Hash (hex) of everything that decides a set's samples: settings, bytes of all files, code version.
 pub fn content_hash(config: &RankingSetConfig) -> Result<String, DataError> {
-    Ok(hash_of_inputs(config, &hash_inputs(config)?))
+    Ok(hash_of_inputs(&without_paths(config), &hash_inputs(&config.files())?))
 }
 
-pub(super) fn hash_inputs(config: &RankingSetConfig) -> Result<Vec<CardFile>, DataError> {
-    config.files().iter().map(|path| hash_file(path)).collect()
+/// The settings without paths: where the files lie does not matter, what is in them does.
+pub(super) fn without_paths(config: &RankingSetConfig) -> RankingSetConfig {
+    let mut config = config.clone();
+    config.paths_mut().into_iter().for_each(|path| *path = PathBuf::new());
+    config
 }
 
-pub(super) fn hash_of_inputs(config: &RankingSetConfig, inputs: &[CardFile]) -> String {
+pub(super) fn hash_inputs(files: &[PathBuf]) -> Result<Vec<CardFile>, DataError> {
+    files.iter().map(|path| hash_file(path)).collect()
+}
+
+pub(super) fn hash_of_inputs(settings: &impl Serialize, inputs: &[CardFile]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("monopass data {} {FORMAT_VERSION}\n", env!("CARGO_PKG_VERSION")).as_bytes());
-    // Where the files lie does not matter, what is in them does.
-    let mut without_paths = config.clone();
-    without_paths.paths_mut().into_iter().for_each(|path| *path = PathBuf::new());
-    hasher.update(serde_json::to_string(&without_paths).unwrap_or_default().as_bytes());
+    hasher.update(serde_json::to_string(settings).unwrap_or_default().as_bytes());
     for input in inputs {
         hasher.update(input.blake3.as_bytes());
     }
@@ -129,20 +160,38 @@ pub(super) fn hash_file(path: &Path) -> Result<CardFile, DataError> {
 }
 
 impl Card {
+    /// The card in a set's folder; the samples are not looked at.
+    ///
+    /// # Errors
+    /// A missing or malformed card, or one of another layout version.
+    pub fn read(folder: &Path) -> Result<Self, DataError> {
+        let path = folder.join(CARD_FILE);
+        let bytes = std::fs::read(&path).map_err(DataError::io(&path))?;
+        let damaged = |message: String| DataError::Prepared { path: folder.to_owned(), message };
+        let card: Self =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("`{CARD_FILE}` is malformed: {error}")))?;
+        if card.format_version != FORMAT_VERSION {
+            let version = card.format_version;
+            return Err(damaged(format!("its layout is version {version}, this program reads {FORMAT_VERSION}")));
+        }
+        Ok(card)
+    }
+
     /// The card as Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!("# {}\n\n", self.name);
-        let lengths = self.candidates;
+        let rows = self.counts.rows();
         let _ = writeln!(text, "- source: {}", self.report.source);
-        let _ = writeln!(text, "- lists: {} kept of {} read", self.report.kept, self.report.read);
-        let _ = writeln!(text, "- candidates per list: {} to {}, mean {:.1}", lengths.min, lengths.max, lengths.mean);
-        let _ = writeln!(text, "- lists with a target order: {}", self.with_target);
-        let _ = writeln!(text, "- candidates with a label: {}", self.labelled);
+        let _ = writeln!(text, "- {rows}: {} kept of {} read", self.report.kept, self.report.read);
+        for (name, figure) in self.counts.facts() {
+            let _ = writeln!(text, "- {name}: {figure}");
+        }
         let _ = writeln!(text, "- content hash: `{}`", self.content_hash);
         let _ = writeln!(text, "- made by: {}", self.made_by);
         if !self.report.dropped.is_empty() {
-            text.push_str("\n## Left out\n\n| reason | lists |\n| --- | --- |\n");
+            text.push_str("\n## Left out\n\n");
+            let _ = writeln!(text, "| reason | {rows} |\n| --- | --- |");
             for (reason, count) in &self.report.dropped {
                 let _ = writeln!(text, "| {reason} | {count} |");
             }

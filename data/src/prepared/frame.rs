@@ -88,11 +88,11 @@ pub(super) fn samples_of(frame: &DataFrame) -> PolarsResult<Vec<RankingSample>> 
         .collect()
 }
 
-fn series_at(column: &ListChunked, row: usize) -> PolarsResult<Series> {
+pub(super) fn series_at(column: &ListChunked, row: usize) -> PolarsResult<Series> {
     column.get_as_series(row).ok_or_else(|| polars_err!(ComputeError: "row {row} of `{}` is null", column.name()))
 }
 
-fn strings_at(column: &ListChunked, row: usize) -> PolarsResult<Vec<String>> {
+pub(super) fn strings_at(column: &ListChunked, row: usize) -> PolarsResult<Vec<String>> {
     let series = series_at(column, row)?;
     Ok(series.str()?.iter().map(|text| text.unwrap_or_default().to_owned()).collect())
 }

@@ -10,17 +10,23 @@
 //! | `passages.first_stage_score` | list of float32, null where unknown |
 //! | `passages.label` | list of int32, null where not judged |
 //! | `target` | list of uint16, null without a target |
+//!
+//! and of branched texts `id`, `background`, `origin` (string), `branches.id`, `branches.prompt`, `branches.answers` (list of string; the
+//! answers of all branches, in order) and `branches.num_answers` (list of uint32).
 
+mod branched_frame;
 mod card;
 mod frame;
 mod rankings;
+mod record;
 mod set;
 mod writer;
 
-pub use card::{Card, CardFile, ListLengths, content_hash};
+pub use card::{Card, CardFile, Counts, ListCounts, ListLengths, TextCounts, content_hash};
 pub use rankings::{read_rankings, write_rankings};
+pub use record::{Record, Tally};
 pub use set::PreparedSet;
-pub use writer::{prepare, write_set};
+pub use writer::{prepare, prepare_branched, write_set};
 
 /// The samples' file in a set's folder.
 pub const SAMPLES_FILE: &str = "samples.parquet";

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use polars::prelude::{ParallelStrategy, ParquetReader, SerReader};
 
 use super::card::{Card, hash_file};
-use super::frame::samples_of;
-use super::{CARD_FILE, FORMAT_VERSION, ROWS_PER_GROUP, SAMPLES_FILE};
+use super::record::Record;
+use super::{ROWS_PER_GROUP, SAMPLES_FILE};
 use crate::batch::SampleSource;
 use crate::{DataError, RankingSample};
 
@@ -18,35 +18,28 @@ const CACHE_BYTES: usize = 512 << 20;
 
 /// A prepared set on disk.
 #[derive(Debug)]
-pub struct PreparedSet {
+pub struct PreparedSet<R = RankingSample> {
     folder: PathBuf,
     card: Card,
     rows: usize,
-    cache: Mutex<Cache>,
+    cache: Mutex<Cache<R>>,
 }
 
 /// Row groups decoded lately, oldest first.
-#[derive(Debug, Default)]
-struct Cache {
-    groups: VecDeque<(usize, Arc<Vec<RankingSample>>, usize)>,
+#[derive(Debug)]
+struct Cache<R> {
+    groups: VecDeque<(usize, Arc<Vec<R>>, usize)>,
     bytes: usize,
 }
 
-impl PreparedSet {
+impl<R: Record> PreparedSet<R> {
     /// Opens a set and checks its samples against the card.
     ///
     /// # Errors
     /// A missing or malformed card, another layout version, or samples with another hash than the card's.
     pub fn open(folder: &Path) -> Result<Self, DataError> {
-        let path = folder.join(CARD_FILE);
-        let bytes = std::fs::read(&path).map_err(DataError::io(&path))?;
+        let card = Card::read(folder)?;
         let damaged = |message: String| DataError::Prepared { path: folder.to_owned(), message };
-        let card: Card =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("`{CARD_FILE}` is malformed: {error}")))?;
-        if card.format_version != FORMAT_VERSION {
-            let version = card.format_version;
-            return Err(damaged(format!("its layout is version {version}, this program reads {FORMAT_VERSION}")));
-        }
         let found = hash_file(&folder.join(SAMPLES_FILE))?;
         if found.blake3 != card.samples.blake3 {
             let (got, wanted) = (found.bytes, card.samples.bytes);
@@ -55,7 +48,12 @@ impl PreparedSet {
             )));
         }
         let rows = usize::try_from(card.report.kept).map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { folder: folder.to_owned(), card, rows, cache: Mutex::default() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            card,
+            rows,
+            cache: Mutex::new(Cache { groups: VecDeque::new(), bytes: 0 }),
+        })
     }
 
     /// Where the samples come from and what was left out.
@@ -77,12 +75,12 @@ impl PreparedSet {
     }
 
     /// All samples, in memory.
-    pub fn samples(&self) -> Result<Vec<RankingSample>, DataError> {
+    pub fn samples(&self) -> Result<Vec<R>, DataError> {
         self.iter().collect()
     }
 
     /// Samples in order, one row group in memory at a time.
-    pub fn iter(&self) -> impl Iterator<Item = Result<RankingSample, DataError>> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = Result<R, DataError>> + '_ {
         (0..self.rows.div_ceil(ROWS_PER_GROUP)).flat_map(|group| match self.read_group(group) {
             Ok(samples) => samples.into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
@@ -96,7 +94,7 @@ impl PreparedSet {
     ///
     /// # Panics
     /// When `index` is not below [`Self::len`].
-    pub fn get(&self, index: usize) -> Result<RankingSample, DataError> {
+    pub fn get(&self, index: usize) -> Result<R, DataError> {
         assert!(index < self.rows, "sample {index} of {}", self.rows);
         let (group, place) = (index / ROWS_PER_GROUP, index % ROWS_PER_GROUP);
         if let Some(samples) = self.lock().find(group) {
@@ -109,12 +107,12 @@ impl PreparedSet {
         Ok(sample)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache<R>> {
         // A panic elsewhere cannot leave the cache half changed in a way that matters.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_group(&self, group: usize) -> Result<Vec<RankingSample>, DataError> {
+    fn read_group(&self, group: usize) -> Result<Vec<R>, DataError> {
         let path = self.folder.join(SAMPLES_FILE);
         let start = group * ROWS_PER_GROUP;
         let length = ROWS_PER_GROUP.min(self.rows - start);
@@ -124,7 +122,7 @@ impl PreparedSet {
             .with_slice(Some((start, length)))
             .finish()
             .map_err(DataError::table(&path))?;
-        let samples = samples_of(&frame).map_err(DataError::table(&path))?;
+        let samples = R::samples_of(&frame).map_err(DataError::table(&path))?;
         if samples.len() == length {
             return Ok(samples);
         }
@@ -133,8 +131,8 @@ impl PreparedSet {
     }
 }
 
-impl Cache {
-    fn find(&mut self, group: usize) -> Option<Arc<Vec<RankingSample>>> {
+impl<R: Record> Cache<R> {
+    fn find(&mut self, group: usize) -> Option<Arc<Vec<R>>> {
         let place = self.groups.iter().position(|(held, ..)| *held == group)?;
         let entry = self.groups.remove(place)?;
         let samples = Arc::clone(&entry.1);
@@ -142,16 +140,11 @@ impl Cache {
         Some(samples)
     }
 
-    fn keep(&mut self, group: usize, samples: Arc<Vec<RankingSample>>) {
+    fn keep(&mut self, group: usize, samples: Arc<Vec<R>>) {
         if self.find(group).is_some() {
             return;
         }
-        let text = |sample: &RankingSample| {
-            let passages: usize =
-                sample.passages.iter().map(|p| p.text.len() + p.title.len() + p.doc_id.len() + 96).sum();
-            passages + sample.query.len() + 128
-        };
-        let bytes = samples.iter().map(text).sum();
+        let bytes = samples.iter().map(Record::bytes).sum();
         self.groups.push_back((group, samples, bytes));
         self.bytes += bytes;
         while self.bytes > CACHE_BYTES && self.groups.len() > 1 {
@@ -162,11 +155,11 @@ impl Cache {
     }
 }
 
-impl SampleSource for PreparedSet {
+impl<R: Record> SampleSource<R> for PreparedSet<R> {
     fn len(&self) -> usize {
         self.rows
     }
-    fn get(&self, index: usize) -> Result<RankingSample, DataError> {
+    fn get(&self, index: usize) -> Result<R, DataError> {
         Self::get(self, index)
     }
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::{ParquetCompression, ParquetWriter};
 
-use super::card::{Card, CardFile, Tally, hash_file, hash_inputs, hash_of_inputs};
-use super::frame::frame_of;
+use super::card::{Card, CardFile, hash_file, hash_inputs, hash_of_inputs, without_paths};
+use super::record::{Record, Tally};
 use super::{CARD_FILE, CARD_MARKDOWN, FORMAT_VERSION, ROWS_PER_GROUP, SAMPLES_FILE};
+use crate::branched::{BranchedSetConfig, BranchedText, for_each_text};
 use crate::report::SetReport;
 use crate::sources::{RankingSetConfig, for_each_sample};
 use crate::{DataError, RankingSample, files};
@@ -15,13 +16,28 @@ use crate::{DataError, RankingSample, files};
 /// Prepares a set: reads its source and writes samples and card into `folder`, which then holds them completely or is
 /// what it was before. Memory is bounded by a row group (and by what the source itself has to hold).
 pub fn prepare(name: &str, config: &RankingSetConfig, folder: &Path) -> Result<Card, DataError> {
-    let inputs = hash_inputs(config)?;
-    let content_hash = hash_of_inputs(config, &inputs);
+    let inputs = hash_inputs(&config.files())?;
+    let origin = Origin::new(name, config, hash_of_inputs(&without_paths(config), &inputs), inputs);
     whole_folder(folder, |partial| {
-        let mut writer = SetWriter::create(&partial.join(SAMPLES_FILE))?;
+        let mut writer = SetWriter::<RankingSample>::create(&partial.join(SAMPLES_FILE))?;
         let report = for_each_sample(config, &mut |sample| writer.push(sample))?;
-        let origin = Origin { name, config: Some(config.clone()), report, inputs, content_hash };
-        writer.finish(partial, origin)
+        writer.finish(partial, origin, report)
+    })
+}
+
+/// As [`prepare`], of branched texts.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_branched(name: &str, config: &BranchedSetConfig, folder: &Path) -> Result<Card, DataError> {
+    let inputs = hash_inputs(&config.files())?;
+    let mut settings = config.clone();
+    settings.paths_mut().into_iter().for_each(|path| *path = std::path::PathBuf::new());
+    let origin = Origin::new(name, config, hash_of_inputs(&settings, &inputs), inputs);
+    whole_folder(folder, |partial| {
+        let mut writer = SetWriter::<BranchedText>::create(&partial.join(SAMPLES_FILE))?;
+        let report = for_each_text(config, &mut |text| writer.push(text))?;
+        writer.finish(partial, origin, report)
     })
 }
 
@@ -35,7 +51,7 @@ pub fn write_set<'a>(
     folder: &Path,
 ) -> Result<Card, DataError> {
     whole_folder(folder, |partial| {
-        let mut writer = SetWriter::create(&partial.join(SAMPLES_FILE))?;
+        let mut writer = SetWriter::<RankingSample>::create(&partial.join(SAMPLES_FILE))?;
         let mut report = SetReport::new("samples", false);
         for sample in samples {
             sample.validate()?;
@@ -43,28 +59,33 @@ pub fn write_set<'a>(
             writer.push(sample.clone())?;
         }
         report.require_kept()?;
-        let origin = Origin { name, config: None, report, inputs: Vec::new(), content_hash: String::new() };
-        writer.finish(partial, origin)
+        let origin = Origin { name, config: None, inputs: Vec::new(), content_hash: String::new() };
+        writer.finish(partial, origin, report)
     })
 }
 
 /// What the card tells beside the counts.
 struct Origin<'a> {
     name: &'a str,
-    config: Option<RankingSetConfig>,
-    report: SetReport,
+    config: Option<serde_json::Value>,
     inputs: Vec<CardFile>,
     content_hash: String,
 }
 
-struct SetWriter {
+impl<'a> Origin<'a> {
+    fn new(name: &'a str, config: &impl serde::Serialize, content_hash: String, inputs: Vec<CardFile>) -> Self {
+        Self { name, config: serde_json::to_value(config).ok(), inputs, content_hash }
+    }
+}
+
+struct SetWriter<R> {
     path: std::path::PathBuf,
     writer: Option<BatchedWriter<std::fs::File>>,
-    pending: Vec<RankingSample>,
+    pending: Vec<R>,
     tally: Tally,
 }
 
-impl SetWriter {
+impl<R: Record> SetWriter<R> {
     fn create(path: &Path) -> Result<Self, DataError> {
         Ok(Self {
             path: path.to_owned(),
@@ -74,7 +95,7 @@ impl SetWriter {
         })
     }
 
-    fn push(&mut self, sample: RankingSample) -> Result<(), DataError> {
+    fn push(&mut self, sample: R) -> Result<(), DataError> {
         self.tally.add(&sample);
         self.pending.push(sample);
         if self.pending.len() == ROWS_PER_GROUP { self.flush() } else { Ok(()) }
@@ -82,7 +103,7 @@ impl SetWriter {
 
     fn flush(&mut self) -> Result<(), DataError> {
         let table = DataError::table(&self.path);
-        let frame = frame_of(&self.pending).map_err(&table)?;
+        let frame = R::frame_of(&self.pending).map_err(&table)?;
         self.pending.clear();
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -99,7 +120,7 @@ impl SetWriter {
         writer.write_batch(&frame).map_err(&table)
     }
 
-    fn finish(mut self, partial: &Path, origin: Origin<'_>) -> Result<Card, DataError> {
+    fn finish(mut self, partial: &Path, origin: Origin<'_>, report: SetReport) -> Result<Card, DataError> {
         if !self.pending.is_empty() || self.writer.is_none() {
             self.flush()?;
         }
@@ -115,13 +136,11 @@ impl SetWriter {
             name: origin.name.to_owned(),
             made_by: format!("monopass {}", env!("CARGO_PKG_VERSION")),
             config: origin.config,
-            report: origin.report,
+            report,
             inputs: origin.inputs,
             content_hash,
             samples,
-            candidates: self.tally.lengths(),
-            with_target: self.tally.with_target,
-            labelled: self.tally.labelled,
+            counts: R::counts(&self.tally),
         };
         let path = partial.join(CARD_FILE);
         let mut json = serde_json::to_vec_pretty(&card).map_err(|error| DataError::write(&path)(error.into()))?;

@@ -117,7 +117,7 @@ fn smollm2_has_a_token_for_every_letter() {
         let builder = PromptBuilder::new(Arc::clone(&tokenizer), compact(style)).unwrap();
         let list = sample("q", "query", &["text"; 26], Some((0..26).rev().collect()));
         let tokenized = tokenize_sample(&builder, &list).unwrap();
-        assert_eq!(tokenized.input_ids.len() - tokenized.label_start, 27);
+        assert_eq!(tokenized.targets.len(), 27);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod batches;
+mod branched;
 mod compact;
 mod formats;
 mod prepared;

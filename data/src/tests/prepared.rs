@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
 use crate::DataError;
-use crate::prepared::{CARD_FILE, CARD_MARKDOWN, PreparedSet, SAMPLES_FILE, content_hash, prepare, write_set};
+use crate::RankingSample;
+use crate::prepared::{CARD_FILE, CARD_MARKDOWN, Counts, PreparedSet, SAMPLES_FILE, content_hash, prepare, write_set};
 use crate::sources::{GeneratedConfig, GeneratedPart, RankingSetConfig, SourceConfig, load};
 
 fn config(num_queries: usize) -> RankingSetConfig {
@@ -21,13 +22,14 @@ fn a_prepared_set_reads_back_equal_in_order_and_by_index() {
     let config = config(300);
     let card = prepare("train", &config, &path).unwrap();
     let (samples, _) = load(&config).unwrap();
-    let set = PreparedSet::open(&path).unwrap();
+    let set = PreparedSet::<RankingSample>::open(&path).unwrap();
     assert_eq!((set.len(), set.card()), (300, &card));
     assert_eq!(set.samples().unwrap(), samples);
     for index in [299, 0, 128, 127, 5] {
         assert_eq!(set.get(index).unwrap(), samples[index]);
     }
-    assert_eq!((card.candidates.min, card.candidates.max, card.with_target, card.labelled), (5, 5, 300, 1500));
+    let Counts::Lists(counts) = card.counts else { panic!("lists") };
+    assert_eq!((counts.candidates.min, counts.candidates.max, counts.with_target, counts.labelled), (5, 5, 300, 1500));
     assert_eq!(card.content_hash, content_hash(&config).unwrap());
     assert_ne!(card.content_hash, content_hash(&self::config(301)).unwrap());
     let markdown = std::fs::read_to_string(path.join(CARD_MARKDOWN)).unwrap();
@@ -42,11 +44,11 @@ fn preparing_again_replaces_and_a_failure_leaves_the_old_set() {
     let path = folder.path().join("set");
     prepare("train", &config(3), &path).unwrap();
     prepare("train", &config(4), &path).unwrap();
-    assert_eq!(PreparedSet::open(&path).unwrap().len(), 4);
+    assert_eq!(PreparedSet::<RankingSample>::open(&path).unwrap().len(), 4);
     let mut empty = config(5);
     empty.min_candidates = 50;
     assert!(matches!(prepare("train", &empty, &path), Err(DataError::Empty { .. })));
-    assert_eq!(PreparedSet::open(&path).unwrap().len(), 4);
+    assert_eq!(PreparedSet::<RankingSample>::open(&path).unwrap().len(), 4);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
@@ -62,7 +64,7 @@ fn missing_fields_stay_missing() {
     other.query_id = "other".into();
     let samples = vec![sample, other];
     write_set("small", &samples, &folder.path().join("set")).unwrap();
-    assert_eq!(PreparedSet::open(&folder.path().join("set")).unwrap().samples().unwrap(), samples);
+    assert_eq!(PreparedSet::<RankingSample>::open(&folder.path().join("set")).unwrap().samples().unwrap(), samples);
 }
 
 #[test]
@@ -79,13 +81,13 @@ fn damage_is_named() {
     damage.insert("flipped", flipped);
     for (kind, bytes) in damage {
         std::fs::write(&samples, bytes).unwrap();
-        let message = PreparedSet::open(&path).unwrap_err().to_string();
+        let message = PreparedSet::<RankingSample>::open(&path).unwrap_err().to_string();
         assert!(
             message.contains("is not what its card describes") && message.contains("prepare it again"),
             "{kind}: {message}"
         );
     }
     std::fs::write(path.join(CARD_FILE), "{}").unwrap();
-    assert!(PreparedSet::open(&path).unwrap_err().to_string().contains("`card.json` is malformed"));
-    assert!(PreparedSet::open(folder.path()).unwrap_err().to_string().contains("cannot read"));
+    assert!(PreparedSet::<RankingSample>::open(&path).unwrap_err().to_string().contains("`card.json` is malformed"));
+    assert!(PreparedSet::<RankingSample>::open(folder.path()).unwrap_err().to_string().contains("cannot read"));
 }

@@ -30,7 +30,7 @@ fn check(tokenizer: &Arc<Tokenizer>, rows: &[Value]) {
         assert_eq!(prompt.input_ids, ids(row, "prompt_ids"), "{style:?}");
         let tokenized = tokenize_sample(&builder, &golden_sample()).unwrap();
         assert_eq!(tokenized.input_ids, ids(row, "full_ids"), "{style:?}");
-        assert_eq!(tokenized.label_start, prompt.input_ids.len());
+        assert_eq!(tokenized.targets[0].1, prompt.input_ids.len());
         let rank = tokenized.rank.expect("three identifiers are single tokens");
         assert_eq!(rank.ranks, [2, 3, 1]);
         // The row's logits predict the identifier of the best candidate.

@@ -73,17 +73,28 @@ impl Bootstrap {
         self.statistic("bootstrap of a median", values, |values| percentile(values, 50.0))
     }
 
-    fn statistic(
+    /// Interval of sum of `pairs.0` / sum of `pairs.1`, pairs resampled together: a mean over questions when texts are resampled.
+    ///
+    /// # Errors
+    /// No pairs.
+    pub fn ratio(&self, pairs: &[(f64, f64)]) -> Result<Interval, EvaluatorError> {
+        self.statistic("bootstrap of a ratio", pairs, |pairs| {
+            let (above, below) = pairs.iter().fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
+            if below == 0.0 { 0.0 } else { above / below }
+        })
+    }
+
+    fn statistic<T: Copy>(
         &self,
         what: &'static str,
-        values: &[f64],
-        statistic: impl Fn(&[f64]) -> f64,
+        values: &[T],
+        statistic: impl Fn(&[T]) -> f64,
     ) -> Result<Interval, EvaluatorError> {
         if values.is_empty() {
             return Err(EvaluatorError::TooFewValues { what, got: 0, wanted: 1 });
         }
         let mut stream = Stream::new("bootstrap", &[self.seed, values.len() as u64]);
-        let mut resample = vec![0.0; values.len()];
+        let mut resample = values.to_vec();
         let resampled: Vec<f64> = (0..self.samples.max(1))
             .map(|_| {
                 resample.iter_mut().for_each(|slot| *slot = *stream.pick(values));

@@ -22,7 +22,7 @@ use crate::hub;
 /// When the set cannot be read.
 pub fn run(path: &Path, set: &[String], query_set: Option<&str>, limit: usize, as_json: bool) -> anyhow::Result<()> {
     let (title, samples) = if path.is_dir() {
-        let prepared = PreparedSet::open(path)?;
+        let prepared = PreparedSet::<RankingSample>::open(path)?;
         let title = format!("{}: {}", path.display(), prepared.card().report);
         let samples: Vec<RankingSample> = prepared.samples()?.into_iter().take(limit).collect();
         (title, samples)

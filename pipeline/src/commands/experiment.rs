@@ -17,7 +17,7 @@ use crate::failure::UsageError;
 use crate::interrupt::StopFlag;
 use crate::logging;
 use crate::run_folder::RunFolder;
-use crate::stages::{Experiment, evaluate, heads, plan, prepare, report, train};
+use crate::stages::{Experiment, answer, evaluate, heads, plan, prepare, report, train};
 use crate::write_whole::write_whole;
 
 /// Which stages a command does.
@@ -80,6 +80,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
             prepare::run(&experiment)?;
         }
         tables = evaluate::run(&experiment)?;
+        tables.extend(answer::run(&experiment)?);
     }
     if does(Until::Report) {
         report::run(&experiment)?;

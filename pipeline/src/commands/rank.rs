@@ -105,7 +105,7 @@ fn prompt_config(args: &RankArgs, loaded: &LoadedModel) -> anyhow::Result<Prompt
                 "the model does not say which prompt it was trained with; RankZephyr's is used (`--prompt` sets another)"
             );
         }
-        return Ok(note.map_or_else(PromptConfig::default, |note| note.prompt));
+        return note.map_or_else(|| Ok(PromptConfig::default()), |note| ranking_prompt(&note));
     };
     let value = serde_yaml::from_str(text).map_err(|error| {
         UsageError::new(
@@ -127,13 +127,18 @@ fn prompt_config(args: &RankArgs, loaded: &LoadedModel) -> anyhow::Result<Prompt
             .collect();
         UsageError::new(text.join("\n"), "`monopass config schema --markdown` lists the keys of `PromptConfig`")
     })?;
-    if let Some(note) = note.filter(|note| note.prompt != config) {
-        tracing::warn!(
-            "the model was trained with another prompt: {}",
-            serde_json::to_string(&note.prompt).unwrap_or_default()
-        );
+    if let Some(note) = note.filter(|note| serde_json::to_value(&config).ok().as_ref() != Some(&note.prompt)) {
+        tracing::warn!("the model was trained with another prompt: {}", note.prompt);
     }
     Ok(config)
+}
+
+/// The prompt of a model that was trained to rank.
+fn ranking_prompt(note: &ModelNote) -> anyhow::Result<PromptConfig> {
+    serde_json::from_value(note.prompt.clone()).map_err(|_| {
+        let text = format!("the model was trained (stage `{}`) for another task than ranking", note.stage);
+        UsageError::new(text, "`--prompt '{style: rank_zephyr}'` ranks with it all the same").into()
+    })
 }
 
 /// Lists from any of the three kinds of files.

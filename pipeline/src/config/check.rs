@@ -1,6 +1,9 @@
 //! Checks across the keys of an experiment file. All faults are named at once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use trainer::objectives::TrainsOn;
 
 use super::experiment::{BASE, ExperimentConfig, StageSection};
 use super::load::ConfigSource;
@@ -45,6 +48,7 @@ pub fn check(config: &ExperimentConfig) -> Vec<Problem> {
         );
     }
     super::check_evaluate::check(config, &mut problems);
+    super::check_branched::check(config, &mut problems);
     problems
 }
 
@@ -56,7 +60,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 }
 
 fn check_data(config: &ExperimentConfig, problems: &mut Vec<Problem>) {
-    if config.data.sets.is_empty() {
+    if config.data.sets.is_empty() && config.data.branched.is_empty() {
         problems.push(Problem::new("data.sets", "empty, wanted at least one data set"));
     }
     for (name, set) in &config.data.sets {
@@ -96,16 +100,17 @@ fn check_stage(config: &ExperimentConfig, index: usize, stage: &StageSection, pr
         known.extend(&earlier);
         problems.push(Problem::new(at("from"), format!("`{from}` is no earlier stage")).hint(suggestion(from, &known)));
     }
-    let sets: Vec<&str> = config.data.sets.keys().map(String::as_str).collect();
+    let on_lists = stage.settings.objective.trains_on() == TrainsOn::Lists;
+    let sets: Vec<&str> = if on_lists { names(&config.data.sets) } else { names(&config.data.branched) };
     if stage.data.0.is_empty() {
         problems.push(Problem::new(at("data"), "empty, wanted the name of a data set").hint(suggestion("", &sets)));
     }
     for name in &stage.data.0 {
-        let Some(set) = config.data.sets.get(name) else {
-            let hint = suggestion(name, &sets);
-            problems.push(Problem::new(at("data"), format!("there is no data set `{name}`")).hint(hint));
+        if !sets.contains(&name.as_str()) {
+            problems.push(no_such_set(config, at("data"), name, &sets, stage.settings.objective.build().name()));
             continue;
-        };
+        }
+        let Some(set) = config.data.sets.get(name) else { continue };
         let limit = identifier_limit(config);
         if let Some(top_k) = set.top_k.filter(|top_k| *top_k > limit) {
             let kind = config.data.prompt.identifiers.name();
@@ -119,6 +124,26 @@ fn check_stage(config: &ExperimentConfig, index: usize, stage: &StageSection, pr
     }
     let settings = stage.settings.validate();
     problems.extend(settings.iter().map(|text| spoken_by_component(&at("settings"), text)));
+}
+
+fn names<T>(sets: &BTreeMap<String, T>) -> Vec<&str> {
+    sets.keys().map(String::as_str).collect()
+}
+
+/// There is no such set, or it is of the other kind.
+fn no_such_set(config: &ExperimentConfig, path: String, name: &str, sets: &[&str], objective: &str) -> Problem {
+    let kinds = [
+        ("data.sets", config.data.sets.contains_key(name)),
+        ("data.branched", config.data.branched.contains_key(name)),
+    ];
+    match kinds.iter().find(|(_, holds)| *holds) {
+        Some((kind, _)) => {
+            let wanted = if *kind == "data.sets" { "data.branched" } else { "data.sets" };
+            let text = format!("`{name}` stands in `{kind}`, but `{objective}` is trained on sets of `{wanted}`");
+            Problem::new(path, text).hint(suggestion(name, sets))
+        }
+        None => Problem::new(path, format!("there is no data set `{name}`")).hint(suggestion(name, sets)),
+    }
 }
 
 /// A component's complaint, which begins with the key it is about in backticks.

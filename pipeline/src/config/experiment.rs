@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use data::branched::{BranchPromptConfig, BranchedSetConfig};
 use data::prompt::PromptConfig;
 use data::sources::RankingSetConfig;
+use evaluator::answer::AnswerConfig;
 use evaluator::evaluate::EvaluateConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,9 @@ pub struct ExperimentConfig {
     /// Evaluation; absent: nothing is evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluate: Option<EvaluateConfig>,
+    /// Evaluation of answers to questions about texts; absent: no such answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerConfig>,
     /// The report.
     #[serde(default)]
     pub report: ReportSection,
@@ -106,8 +111,19 @@ pub struct DataSection {
     /// Evaluate models that were trained with another prompt; otherwise that is an error. Default false.
     #[serde(default)]
     pub allow_prompt_mismatch: bool,
-    /// Data sets by name; stages and evaluations refer to them.
+    /// Sets of candidate lists by name; stages and evaluations refer to them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sets: BTreeMap<String, RankingSetConfig>,
+    /// Sets of texts with branches (questions about them, or paragraphs side by side) by name; no name is in `sets` as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub branched: BTreeMap<String, BranchedSetConfig>,
+    /// What the model reads of texts with branches.
+    #[serde(default, skip_serializing_if = "is_default_branch_prompt")]
+    pub branch_prompt: BranchPromptConfig,
+}
+
+fn is_default_branch_prompt(prompt: &BranchPromptConfig) -> bool {
+    *prompt == BranchPromptConfig::default()
 }
 
 /// Training stages. In the file, settings that hold for all stages stand in `train` itself, beside `stages`.
@@ -169,17 +185,20 @@ impl ExperimentConfig {
         let of_stages = self.stages().iter().flat_map(|stage| stage.data.0.clone());
         let trained_on: Vec<String> = of_stages.chain(of_heads).collect();
         let stage_names: Vec<String> = self.stages().iter().map(|stage| stage.name.clone()).collect();
+        let named = |name: &mut String| match (name.as_str(), stage_names.last()) {
+            ("untrained", _) | ("final", None) => BASE.clone_into(name),
+            ("final", Some(last)) => name.clone_from(last),
+            _ => {}
+        };
+        if let Some(answer) = &mut self.answer {
+            answer.systems.iter_mut().for_each(|system| named(&mut system.model));
+            answer.baseline.iter_mut().for_each(|baseline| named(&mut baseline.model));
+        }
         let Some(evaluate) = &mut self.evaluate else { return };
         if evaluate.sets.is_empty() {
             evaluate.sets = self.data.sets.keys().filter(|name| !trained_on.contains(name)).cloned().collect();
         }
-        for name in &mut evaluate.models {
-            match (name.as_str(), stage_names.last()) {
-                ("untrained", _) | ("final", None) => BASE.clone_into(name),
-                ("final", Some(last)) => name.clone_from(last),
-                _ => {}
-            }
-        }
+        evaluate.models.iter_mut().for_each(named);
         let mut seen = std::collections::HashSet::new();
         evaluate.models.retain(|name| seen.insert(name.clone()));
     }

@@ -39,7 +39,9 @@ pub const OVERLAPS_FILE: &str = "overlaps.json";
 /// When a model or set cannot be used, or a signal came (finished queries are then kept).
 pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
     let Some(config) = &experiment.config.evaluate else {
-        tracing::info!("evaluate: nothing to do, the file has no `evaluate`");
+        if experiment.config.answer.is_none() {
+            tracing::info!("evaluate: nothing to do, the file has neither `evaluate` nor `answer`");
+        }
         return Ok(Vec::new());
     };
     let mut evaluations = Vec::new();

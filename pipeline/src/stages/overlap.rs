@@ -1,8 +1,9 @@
 //! Queries that a model was trained on and is evaluated on.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use data::RankingSample;
+use data::branched::BranchedText;
 use data::overlap::normalised;
 
 /// Hash of a query's text as compared (case and punctuation aside).
@@ -14,6 +15,12 @@ pub fn query_hash(query: &str) -> String {
 /// Hashes of all queries of a set.
 pub fn query_hashes<'a>(samples: impl IntoIterator<Item = &'a RankingSample>) -> BTreeSet<String> {
     samples.into_iter().map(|sample| query_hash(&sample.query)).collect()
+}
+
+/// Hashes of all questions of a set.
+pub fn question_hashes(texts: &[BranchedText]) -> BTreeSet<String> {
+    let questions = texts.iter().flat_map(|text| &text.branches).filter(|branch| !branch.prompt.is_empty());
+    questions.map(|branch| query_hash(&branch.prompt)).collect()
 }
 
 /// Shared queries of one model and one evaluation set.
@@ -32,7 +39,11 @@ pub struct Overlap {
 impl Overlap {
     /// None when nothing is shared.
     pub fn find(model: &str, trained: &BTreeSet<String>, set: &str, samples: &[RankingSample]) -> Option<Self> {
-        let hashes: HashSet<String> = samples.iter().map(|sample| query_hash(&sample.query)).collect();
+        Self::of_hashes(model, trained, set, &query_hashes(samples))
+    }
+
+    /// As [`Self::find`], from the hashes of the set's queries.
+    pub fn of_hashes(model: &str, trained: &BTreeSet<String>, set: &str, hashes: &BTreeSet<String>) -> Option<Self> {
         let shared = hashes.iter().filter(|hash| trained.contains(*hash)).count();
         (shared > 0).then(|| Self { model: model.to_owned(), set: set.to_owned(), shared, queries: hashes.len() })
     }

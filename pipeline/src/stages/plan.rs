@@ -1,9 +1,14 @@
 //! `--dry-run`: what would be done, and what it would take.
 
+use std::path::PathBuf;
+
+use data::branched::BranchedSetConfig;
+use data::prepared::{Card, Counts};
 use data::sources::{RankingSetConfig, SourceConfig};
 use model::ModelConfig;
 use model::estimate::{self, TrainingMemorySettings};
 use serde_json::{Value, json};
+use trainer::objectives::TrainsOn;
 
 use crate::commands::print_json;
 use crate::config::experiment::{ExperimentConfig, StageSection};
@@ -25,7 +30,8 @@ pub fn print(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let model = local_model(&config.model.path);
-    let sets: Vec<Value> = config.data.sets.iter().map(|(name, set)| plan_set(folder, name, set)).collect();
+    let mut sets: Vec<Value> = config.data.sets.iter().map(|(name, set)| plan_set(folder, name, set)).collect();
+    sets.extend(config.data.branched.iter().map(|(name, set)| plan_branched(folder, name, set)));
     let stages: Vec<Value> =
         config.stages().iter().map(|stage| plan_stage(config, stage, folder, model.as_ref())).collect();
     let evaluations = config
@@ -44,6 +50,7 @@ pub fn print(
         "sets": sets,
         "stages": stages,
         "evaluate": evaluations,
+        "answer": config.answer.as_ref().map(|answer| json!({"sets": answer.sets, "systems": answer.systems})),
     });
     if as_json {
         return print_json(&plan);
@@ -58,21 +65,46 @@ fn local_model(path: &str) -> Option<ModelConfig> {
 }
 
 fn plan_set(folder: &RunFolder, name: &str, set: &RankingSetConfig) -> Value {
-    let missing: Vec<_> =
-        set.files().into_iter().filter(|file| !file.exists() && !file.to_string_lossy().starts_with("hf://")).collect();
     json!({
         "name": name,
         "source": set.source.kind(),
         "lists": num_lists(folder, name, set),
         "prepared": folder.set(name).exists(),
-        "missing_files": missing,
+        "missing_files": missing(set.files()),
     })
+}
+
+fn plan_branched(folder: &RunFolder, name: &str, set: &BranchedSetConfig) -> Value {
+    let texts =
+        Card::read(&folder.set(name)).map(|card| card.report.kept).ok().or(set.max_texts.map(|most| most as u64));
+    json!({
+        "name": name,
+        "source": set.source.kind(),
+        "texts": texts,
+        "prepared": folder.set(name).exists(),
+        "missing_files": missing(set.files()),
+    })
+}
+
+/// Files that are neither here nor on the hub.
+fn missing(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    files.into_iter().filter(|file| !file.exists() && !file.to_string_lossy().starts_with("hf://")).collect()
+}
+
+/// Samples of a branched set: its texts, or the questions about them.
+fn num_branched(folder: &RunFolder, name: &str, set: &BranchedSetConfig, questions: bool) -> Option<u64> {
+    match Card::read(&folder.set(name)) {
+        Ok(Card { counts: Counts::Texts(counts), .. }) if questions => Some(counts.answered),
+        Ok(card) => Some(card.report.kept),
+        Err(_) if questions => None,
+        Err(_) => set.max_texts.map(|most| most as u64),
+    }
 }
 
 /// Lists of a set: counted when it is prepared, else what the settings bound it to.
 fn num_lists(folder: &RunFolder, name: &str, set: &RankingSetConfig) -> Option<u64> {
-    if let Ok(prepared) = data::prepared::PreparedSet::open(&folder.set(name)) {
-        return Some(prepared.card().report.kept);
+    if let Ok(card) = Card::read(&folder.set(name)) {
+        return Some(card.report.kept);
     }
     let of_source = match &set.source {
         SourceConfig::Generated(generated) => Some(generated.num_queries),
@@ -90,12 +122,12 @@ fn plan_stage(
     model: Option<&ModelConfig>,
 ) -> Value {
     let settings = &stage.settings;
-    let counts: Option<Vec<u64>> = stage
-        .data
-        .0
-        .iter()
-        .map(|name| config.data.sets.get(name).and_then(|set| num_lists(folder, name, set)))
-        .collect();
+    let questions = settings.objective.trains_on() == TrainsOn::Questions;
+    let count = |name: &String| match config.data.branched.get(name) {
+        Some(set) => num_branched(folder, name, set, questions),
+        None => num_lists(folder, name, config.data.sets.get(name)?),
+    };
+    let counts: Option<Vec<u64>> = stage.data.0.iter().map(count).collect();
     let lists: Option<u64> = counts.map(|counts| counts.iter().sum());
     let steps = lists.map(|lists| settings.num_steps(lists)).or(settings.max_steps);
     let tokens = settings.max_micro_batch_tokens as i64;
@@ -147,12 +179,8 @@ fn print_text(plan: &Value) {
     println!("memory      {} MiB to be had", text(&plan["available_memory_mib"]));
     for set in plan["sets"].as_array().into_iter().flatten() {
         let done = if set["prepared"] == true { ", prepared" } else { "" };
-        println!(
-            "set         {}: {} lists from {}{done}",
-            text(&set["name"]),
-            text(&set["lists"]),
-            text(&set["source"])
-        );
+        let rows = if set.get("texts").is_some() { "texts" } else { "lists" };
+        println!("set         {}: {} {rows} from {}{done}", text(&set["name"]), text(&set[rows]), text(&set["source"]));
         for file in set["missing_files"].as_array().into_iter().flatten() {
             println!("            -> there is no file `{}`", text(file));
         }
@@ -171,6 +199,10 @@ fn print_text(plan: &Value) {
             text(&stage["precision"]),
             text(&stage["memory_mib"])
         );
+    }
+    for system in plan["answer"]["systems"].as_array().into_iter().flatten() {
+        let (model, sets, decoders) = (&system["model"], &plan["answer"]["sets"], &system["decoders"]);
+        println!("answer      {} on {} by {}", text(model), text(sets), text(decoders));
     }
     if plan["evaluate"].is_object() {
         let evaluate = &plan["evaluate"];

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use data::RankingSample;
+use data::branched::{BranchedSetConfig, BranchedText};
 use data::sources::RankingSetConfig;
 
 use super::Experiment;
@@ -43,6 +44,27 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
             Ok(vec![folder])
         })?;
     }
+    prepare_branched(experiment, &used)
+}
+
+fn prepare_branched(experiment: &Experiment<'_>, used: &BTreeSet<&str>) -> anyhow::Result<()> {
+    for (name, set) in experiment.config.data.branched.iter().filter(|(name, _)| used.contains(name.as_str())) {
+        let set = located_branched(experiment, name, set.clone())?;
+        let mut inputs = Inputs::new();
+        inputs.settings("settings", &set)?;
+        for file in set.files() {
+            inputs.path(&file.display().to_string(), &file)?;
+        }
+        experiment.on_main(&stage_name(name), &inputs, || {
+            let folder = experiment.folder.set(name);
+            std::fs::create_dir_all(experiment.folder.root().join("data"))
+                .with_context(|| format!("cannot make `{}`", folder.display()))?;
+            let card = data::prepared::prepare_branched(name, &set, &folder)
+                .with_context(|| experiment.place(&format!("data.branched.{name}")))?;
+            tracing::info!("  {name}: {}", card.report);
+            Ok(vec![folder])
+        })?;
+    }
     Ok(())
 }
 
@@ -54,8 +76,9 @@ fn used_sets<'a>(experiment: &'a Experiment<'_>) -> BTreeSet<&'a str> {
     used.extend(
         config.heads.iter().flat_map(|heads| heads.train.0.iter().chain(&heads.validation.0)).map(String::as_str),
     );
+    used.extend(config.answer.iter().flat_map(|answer| &answer.sets).map(String::as_str));
     if used.is_empty() {
-        used.extend(config.data.sets.keys().map(String::as_str));
+        used.extend(config.data.sets.keys().chain(config.data.branched.keys()).map(String::as_str));
     }
     used
 }
@@ -67,14 +90,29 @@ fn located(experiment: &Experiment<'_>, name: &str, mut set: RankingSetConfig) -
     for path in set.paths_mut() {
         *path = hub::data_path(path).with_context(place)?;
     }
-    for file in set.files() {
-        if !file.exists() {
-            let hint = "check the path; relative paths start from the folder the command runs in";
-            return Err(InputError::new(format!("set `{name}`: there is no file `{}`", file.display()), hint))
-                .with_context(place);
-        }
-    }
+    exist(name, &set.files()).with_context(place)?;
     Ok(set)
+}
+
+/// As [`located`], of a branched set.
+fn located_branched(
+    experiment: &Experiment<'_>,
+    name: &str,
+    mut set: BranchedSetConfig,
+) -> anyhow::Result<BranchedSetConfig> {
+    let place = || experiment.place(&format!("data.branched.{name}.source"));
+    set.strict |= experiment.config.data.strict;
+    for path in set.paths_mut() {
+        *path = hub::data_path(path).with_context(place)?;
+    }
+    exist(name, &set.files()).with_context(place)?;
+    Ok(set)
+}
+
+fn exist(set: &str, files: &[std::path::PathBuf]) -> anyhow::Result<()> {
+    let Some(missing) = files.iter().find(|file| !file.exists()) else { return Ok(()) };
+    let hint = "check the path; relative paths start from the folder the command runs in";
+    Err(InputError::new(format!("set `{set}`: there is no file `{}`", missing.display()), hint).into())
 }
 
 /// The samples of a prepared set.
@@ -82,6 +120,18 @@ fn located(experiment: &Experiment<'_>, name: &str, mut set: RankingSetConfig) -
 /// # Errors
 /// When the set was not prepared or is damaged.
 pub fn samples(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<Vec<RankingSample>> {
+    rows(experiment, set)
+}
+
+/// The texts of a prepared branched set.
+///
+/// # Errors
+/// As [`samples`].
+pub fn texts(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<Vec<BranchedText>> {
+    rows(experiment, set)
+}
+
+fn rows<R: data::prepared::Record>(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<Vec<R>> {
     let folder = experiment.folder.set(set);
     if !folder.exists() {
         return Err(InputError::new(
@@ -90,5 +140,5 @@ pub fn samples(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<Vec<Ran
         )
         .into());
     }
-    Ok(data::prepared::PreparedSet::open(&folder)?.samples()?)
+    Ok(data::prepared::PreparedSet::<R>::open(&folder)?.samples()?)
 }

@@ -3,13 +3,14 @@
 use std::fs;
 
 use anyhow::Context as _;
-use data::prepared::PreparedSet;
+use data::prepared::Card;
+use evaluator::answer::{AnswerEvaluation, answers_table};
 use evaluator::evaluate::SetEvaluation;
 use evaluator::report::{DataCard, Headline, Report, StageCurves, points_of};
 
-use super::Experiment;
 use super::evaluate::{EVALUATIONS_FILE, OVERLAPS_FILE, tables_of};
 use super::overlap::Overlap;
+use super::{Experiment, answer};
 use crate::config::resolved::to_yaml;
 use crate::failure::InputError;
 use crate::stamp::Inputs;
@@ -37,6 +38,17 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
         inputs.path("evaluations", &evaluations_file)?;
         inputs.path("overlaps", &folder.tables().join(OVERLAPS_FILE))?;
     }
+    if experiment.config.answer.is_some() {
+        let answers = folder.tables().join(answer::ANSWERS_FILE);
+        if !answers.exists() {
+            return Err(InputError::new(
+                format!("nothing is answered yet: there is no `{}`", answers.display()),
+                format!("`monopass run {}` does all stages in order", experiment.source.file.display()),
+            )
+            .into());
+        }
+        inputs.path("answers", &answers)?;
+    }
     for stage in experiment.stages() {
         let metrics = folder.train(&stage.name).join("metrics.jsonl");
         if metrics.exists() {
@@ -56,7 +68,13 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
     let config = &experiment.config;
     let evaluations: Vec<SetEvaluation> = read_json(experiment, EVALUATIONS_FILE)?;
     let overlaps: Vec<Overlap> = read_json(experiment, OVERLAPS_FILE)?;
-    let tables = config.evaluate.as_ref().map(|evaluate| tables_of(&evaluations, evaluate)).unwrap_or_default();
+    let mut tables = config.evaluate.as_ref().map(|evaluate| tables_of(&evaluations, evaluate)).unwrap_or_default();
+    let answers: Vec<AnswerEvaluation> = read_json(experiment, answer::ANSWERS_FILE)?;
+    if let Some(answer) = &config.answer {
+        tables.push(answers_table(&answers, answer)?);
+    }
+    let mut overlaps = overlaps;
+    overlaps.extend(read_json::<Vec<Overlap>>(experiment, answer::OVERLAPS_FILE)?);
     let mut stages = Vec::new();
     for stage in experiment.stages() {
         let metrics = experiment.folder.train(&stage.name).join("metrics.jsonl");
@@ -86,7 +104,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
 
 fn read_json<T: serde::de::DeserializeOwned + Default>(experiment: &Experiment<'_>, name: &str) -> anyhow::Result<T> {
     let path = experiment.folder.tables().join(name);
-    if experiment.config.evaluate.is_none() || !path.exists() {
+    if !path.exists() {
         return Ok(T::default());
     }
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -131,29 +149,23 @@ fn headlines(evaluations: &[SetEvaluation]) -> Vec<Headline> {
 fn cards(experiment: &Experiment<'_>) -> anyhow::Result<Vec<DataCard>> {
     let config = &experiment.config;
     let mut cards = Vec::new();
-    for name in config.data.sets.keys() {
+    for name in config.data.sets.keys().chain(config.data.branched.keys()) {
         let folder = experiment.folder.set(name);
         if !folder.exists() {
             continue;
         }
-        let prepared = PreparedSet::open(&folder)?;
-        let card = prepared.card();
+        let card = Card::read(&folder)?;
         let trained = config.stages().iter().any(|stage| stage.data.0.contains(name));
-        let evaluated = config.evaluation_sets().any(|set| set == name);
+        let evaluated = config.evaluation_sets().any(|set| set == name)
+            || config.answer.iter().flat_map(|answer| &answer.sets).any(|set| set == name);
         let role = match (trained, evaluated) {
             (true, true) => "train and evaluate",
             (true, false) => "train",
             (false, true) => "evaluate",
             (false, false) => "unused",
         };
-        let mut facts = vec![
-            ("lists".to_owned(), card.report.kept.to_string()),
-            (
-                "candidates".to_owned(),
-                format!("{} to {}, mean {:.1}", card.candidates.min, card.candidates.max, card.candidates.mean),
-            ),
-            ("with a target order".to_owned(), card.with_target.to_string()),
-        ];
+        let mut facts = vec![(card.counts.rows().to_owned(), card.report.kept.to_string())];
+        facts.extend(card.counts.facts().into_iter().map(|(name, figure)| (name.to_owned(), figure)));
         facts.extend(card.report.dropped.iter().map(|(why, count)| (format!("dropped: {why}"), count.to_string())));
         facts.extend(card.report.notes.iter().map(|(what, count)| (what.clone(), count.to_string())));
         cards.push(DataCard { name: name.clone(), role: role.to_owned(), source: card.report.source.clone(), facts });

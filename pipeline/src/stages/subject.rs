@@ -68,14 +68,16 @@ impl Subject {
 }
 
 /// A model is read with the prompt it was trained with.
-fn check_prompt(experiment: &Experiment<'_>, model: &str, folder: &Path, hash: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When it was trained with another one and the experiment does not allow that.
+pub fn check_prompt(experiment: &Experiment<'_>, model: &str, folder: &Path, hash: &str) -> anyhow::Result<()> {
     let Some(note) = ModelNote::read(folder)?.filter(|note| note.prompt_hash != hash) else {
         return Ok(());
     };
     let text = format!(
         "model `{model}` was trained with prompt {} ({}), and this experiment's prompt is {hash}",
-        note.prompt_hash,
-        serde_json::to_string(&note.prompt).unwrap_or_default()
+        note.prompt_hash, note.prompt
     );
     if experiment.config.data.allow_prompt_mismatch {
         tracing::warn!("{text}");

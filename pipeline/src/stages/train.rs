@@ -1,20 +1,20 @@
 //! Training stages: each from `base` or an earlier stage, to a model folder of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use data::batch::{Loader, LoaderConfig, LoaderOptions, SampleSource, StepBatch};
-use data::prompt::PromptBuilder;
-use data::{DataError, RankingSample};
+use data::DataError;
+use data::batch::{Loader, LoaderConfig, LoaderOptions, StepBatch};
 use model::SaveOptions;
+use trainer::objectives::TrainsOn;
 use trainer::{Outcome, Run};
 
-use super::overlap::query_hashes;
+use super::training_material::Material;
 use super::{Experiment, prepare, remove_folder, replace_folder};
 use crate::config::experiment::{BASE, StageSection};
-use crate::failure::{InputError, Interrupted};
+use crate::failure::Interrupted;
 use crate::model_source::{LoadedModel, ModelNote, load_folder};
 use crate::stamp::{self, Inputs};
 use crate::write_whole::write_whole;
@@ -48,7 +48,12 @@ fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<I
     let config = &experiment.config;
     inputs.settings("settings", &stage.settings)?;
     inputs.settings("seed", &config.seed)?;
-    inputs.settings("prompt", &config.data.prompt)?;
+    match stage.settings.objective.trains_on() {
+        TrainsOn::Lists => inputs.settings("prompt", &config.data.prompt)?,
+        TrainsOn::Columns { .. } | TrainsOn::Questions => {
+            inputs.settings("branch_prompt", &config.data.branch_prompt)?
+        }
+    }
     inputs.settings("context_length", &config.model.context_length)?;
     let from = config.start_of(stage);
     inputs.hash("weights", experiment.weights_hash(from)?);
@@ -66,21 +71,19 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
     let folder = experiment.folder.train(&stage.name);
     let begun = if experiment.ranks.is_main() { begin(experiment, stage, inputs) } else { Ok(()) };
     experiment.agree(begun)?;
-    let samples = Arc::new(samples(experiment, stage)?);
     let from = config.start_of(stage);
     let start = experiment.model_folder(from)?;
     let tokenizer = experiment.tokenizer_folder()?;
     let device = config.model.device.resolve()?;
     let mut loaded = load_folder(&start, Some(&tokenizer), device, settings.precision.weights())?;
-    let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), config.data.prompt.clone())?;
-    let context = context_length(experiment, &loaded);
-    tracing::info!("  {} lists, from `{from}`, on {device:?}", samples.len());
+    let material = Material::read(experiment, stage, &loaded)?;
+    tracing::info!("  {} {}, from `{from}`, on {device:?}", material.tokens.len(), material.kind);
     let stop = experiment.stop.shared();
+    let context = context_length(experiment, &loaded);
     let options = LoaderOptions { max_sample_tokens: Some(context), ..settings.loader_options() };
     let mut open = |loader: &LoaderConfig, first_step: u64| -> Result<trainer::StepBatches, DataError> {
-        let source = Arc::clone(&samples) as Arc<dyn SampleSource>;
-        let loader = Loader::with_options(source, prompts.clone(), loader.clone(), options.clone(), first_step)?;
-        Ok(Box::new(CountedSteps(loader)))
+        let loader = Loader::of_tokens(Arc::clone(&material.tokens), loader.clone(), options.clone(), first_step)?;
+        Ok(Box::new(CountedSteps { loader, kind: material.kind }))
     };
     let report = trainer::train(
         &mut loaded.model,
@@ -89,7 +92,7 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
         Run {
             folder: &folder,
             seed: config.seed,
-            num_samples: samples.len() as u64,
+            num_samples: material.tokens.len() as u64,
             data_fingerprint: &inputs.digest(),
             ranks: &experiment.ranks,
             stop: &stop,
@@ -111,29 +114,31 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
     if let Some(step) = report.resumed_from {
         tracing::info!("  resumed from step {step}");
     }
-    let saved =
-        if experiment.ranks.is_main() { save(experiment, stage, &loaded, &prompts, &samples, inputs) } else { Ok(()) };
+    let saved = if experiment.ranks.is_main() { save(experiment, stage, &loaded, &material, inputs) } else { Ok(()) };
     experiment.agree(saved)
 }
 
 /// Steps of a loader; says at the end how many samples did not fit.
-struct CountedSteps(Loader);
+struct CountedSteps {
+    loader: Loader,
+    kind: &'static str,
+}
 
 impl Iterator for CountedSteps {
     type Item = Result<StepBatch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
+        self.loader.next()
     }
 }
 
 impl Drop for CountedSteps {
     fn drop(&mut self) {
-        let skipped = self.0.skipped().too_long;
+        let (skipped, kind) = (self.loader.skipped().too_long, self.kind);
         if skipped > 0 {
             tracing::warn!(
-                "{skipped} lists were longer than a micro-batch or the context and were not trained on; raise \
-                 `max_micro_batch_tokens`, set `data.prompt.max_passage_tokens`, or write `too_long: error` to stop at them"
+                "{skipped} {kind} were longer than a micro-batch or the context and were not trained on; raise \
+                 `max_micro_batch_tokens`, shorten them, or write `too_long: error` to stop at them"
             );
         }
     }
@@ -157,35 +162,6 @@ fn begin(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
     write_whole(&marker, digest.as_bytes())
 }
 
-/// The samples of all sets of a stage, in the order the file names them.
-fn samples(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Vec<RankingSample>> {
-    let mut samples = Vec::new();
-    for set in &stage.data.0 {
-        let mut found = prepare::samples(experiment, set)?;
-        let all = found.len();
-        found.retain(|sample| sample.target.is_some());
-        if found.len() < all {
-            tracing::warn!(
-                "set `{set}`: {} of {all} lists have no target order and are not trained on",
-                all - found.len()
-            );
-        }
-        samples.extend(found);
-    }
-    if samples.is_empty() {
-        return Err(InputError::new(
-            format!(
-                "stage `{}` has nothing to train on: no list of {} has a target order",
-                stage.name,
-                stage.data.0.join(", ")
-            ),
-            "give qrels or a teacher's order (`target:`), or use another set",
-        )
-        .into());
-    }
-    Ok(samples)
-}
-
 /// Tokens of prompt and answer at most.
 pub fn context_length(experiment: &Experiment<'_>, loaded: &LoadedModel) -> usize {
     let of_model = usize::try_from(loaded.model.config.max_position_embeddings).unwrap_or(usize::MAX);
@@ -196,12 +172,11 @@ fn save(
     experiment: &Experiment<'_>,
     stage: &StageSection,
     loaded: &LoadedModel,
-    prompts: &PromptBuilder,
-    samples: &[RankingSample],
+    material: &Material,
     inputs: &Inputs,
 ) -> anyhow::Result<()> {
     let folder = experiment.folder.model(&stage.name);
-    let mut trained_queries: BTreeSet<String> = query_hashes(samples);
+    let mut trained_queries = material.queries.clone();
     let from = experiment.config.start_of(stage);
     if from != BASE {
         let before = ModelNote::read(&experiment.folder.model(from))?;
@@ -211,8 +186,8 @@ fn save(
         weights: BTreeMap::new(),
         program: format!("monopass {}", env!("CARGO_PKG_VERSION")),
         stage: stage.name.clone(),
-        prompt: experiment.config.data.prompt.clone(),
-        prompt_hash: prompts.hash(),
+        prompt: material.prompt.clone(),
+        prompt_hash: material.prompt_hash.clone(),
         trained_queries,
     };
     std::fs::create_dir_all(experiment.folder.root().join("model"))

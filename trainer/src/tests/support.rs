@@ -104,6 +104,7 @@ pub fn micro_batch(indices: &[u64]) -> MicroBatch {
         labels: Tensor::from_slice(&labels),
         rankings,
         query_ids: indices.iter().map(u64::to_string).collect(),
+        layouts: Vec::new(),
     }
 }
 

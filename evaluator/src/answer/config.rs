@@ -1,0 +1,157 @@
+//! Settings of an evaluation of answers as a user writes them: the `answer` section of an experiment file.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::sampling::Sampling;
+use crate::stats::Bootstrap;
+use crate::table::TableFormat;
+
+/// Ways to answer the questions about a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerDecoder {
+    /// One question after the other, the text read anew for each.
+    OneByOne,
+    /// One question after the other, the text read once.
+    OneByOneCached,
+    /// All questions as a batch of ordinary texts that share the text's keys and values.
+    SharedPrefix,
+    /// All questions side by side in columns.
+    Columnar,
+}
+
+impl AnswerDecoder {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::OneByOne, Self::OneByOneCached, Self::SharedPrefix, Self::Columnar];
+
+    /// Name as in the settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OneByOne => "one_by_one",
+            Self::OneByOneCached => "one_by_one_cached",
+            Self::SharedPrefix => "shared_prefix",
+            Self::Columnar => "columnar",
+        }
+    }
+}
+
+/// A model and the ways it answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerSystem {
+    /// `base` (the model training started from), the name of a training stage, or the path of a model folder.
+    pub model: String,
+    /// Each is a row of the table.
+    pub decoders: Vec<AnswerDecoder>,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerBaseline {
+    /// Model of the row.
+    pub model: String,
+    /// Decoder of the row.
+    pub decoder: AnswerDecoder,
+}
+
+/// How answers are made comparable before they are scored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerNormalisation {
+    /// As SQuAD's official script does.
+    #[default]
+    Official,
+    /// As the published evaluation of columnar decoding does: a label `answer:` before the answer is taken off first.
+    Published,
+}
+
+/// What to answer, how, and what to measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerConfig {
+    /// Names of sets under `data.branched`.
+    pub sets: Vec<String>,
+    /// Models and the ways they answer.
+    pub systems: Vec<AnswerSystem>,
+    /// Row that speedups and differences are told against. Default: the first decoder of the first system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<AnswerBaseline>,
+    /// Tokens of an answer at most. Default 32.
+    #[serde(default = "thirty_two")]
+    pub max_new_tokens: usize,
+    /// Choice of tokens. Default: the most probable.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// How answers are made comparable. Default `official`.
+    #[serde(default)]
+    pub normalisation: AnswerNormalisation,
+    /// Intervals; whole texts are resampled.
+    #[serde(default)]
+    pub bootstrap: Bootstrap,
+    /// Files the table is written as. Default all.
+    #[serde(default = "all_formats")]
+    pub table_formats: Vec<TableFormat>,
+}
+
+fn thirty_two() -> usize {
+    32
+}
+
+fn all_formats() -> Vec<TableFormat> {
+    TableFormat::ALL.to_vec()
+}
+
+impl AnswerConfig {
+    /// Everything wrong with the settings, one line each.
+    #[must_use]
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems: Vec<String> =
+            self.sampling.validate().into_iter().map(|problem| problem.replacen('`', "`sampling.", 1)).collect();
+        if self.sets.is_empty() {
+            problems.push("`sets` is empty, wanted at least one set".into());
+        }
+        if self.systems.is_empty() {
+            problems.push("`systems` is empty, wanted at least one model".into());
+        }
+        if self.max_new_tokens == 0 {
+            problems.push("`max_new_tokens` is 0, wanted at least 1".into());
+        }
+        for (index, system) in self.systems.iter().enumerate() {
+            let repeated = |at: usize| system.decoders[..at].contains(&system.decoders[at]);
+            if system.decoders.is_empty() {
+                problems.push(format!("`systems[{index}].decoders` is empty, wanted at least one decoder"));
+            }
+            if (0..system.decoders.len()).any(repeated) {
+                problems.push(format!("`systems[{index}].decoders` names a decoder twice"));
+            }
+            if self.systems[..index].iter().any(|other| other.model == system.model) {
+                problems.push(format!(
+                    "`systems[{index}].model` is {} a second time; list all its decoders once",
+                    system.model
+                ));
+            }
+        }
+        if let Some(baseline) = self.baseline.as_ref().filter(|baseline| !self.has(baseline)) {
+            let decoder = baseline.decoder.name();
+            problems.push(format!("`baseline` is {decoder} of {}, which is not among `systems`", baseline.model));
+        }
+        problems
+    }
+
+    fn has(&self, row: &AnswerBaseline) -> bool {
+        self.systems.iter().any(|system| system.model == row.model && system.decoders.contains(&row.decoder))
+    }
+
+    /// The row that others are compared with.
+    #[must_use]
+    pub fn baseline(&self) -> Option<AnswerBaseline> {
+        let first = || {
+            let system = self.systems.first()?;
+            Some(AnswerBaseline { model: system.model.clone(), decoder: *system.decoders.first()? })
+        };
+        self.baseline.clone().or_else(first)
+    }
+}

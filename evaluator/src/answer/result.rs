@@ -1,0 +1,242 @@
+//! Scores and costs of answers, and their table.
+
+use data::branched::BranchedText;
+use serde::{Deserialize, Serialize};
+
+use super::config::{AnswerConfig, AnswerDecoder, AnswerNormalisation};
+use super::evaluate::{AnswerLine, score};
+use crate::EvaluatorError;
+use crate::latency::{Latency, Speedup};
+use crate::stats::Bootstrap;
+use crate::table::{Better, Cell, Column, Table};
+
+/// One decoder of one model on one text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TextScores {
+    /// Questions with accepted answers.
+    pub questions: u32,
+    /// Sum of exact matches over them.
+    pub exact_match: f64,
+    /// Sum of F1.
+    pub f1: f64,
+    /// Wall clock of all questions of the text.
+    pub seconds: f64,
+    /// Passes of the model.
+    pub forward_passes: u32,
+    /// Tokens that went through the model.
+    pub tokens_computed: u64,
+    /// Tokens of the answers.
+    pub new_tokens: u64,
+}
+
+/// One decoder of one model on a set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerRow {
+    /// Which.
+    pub decoder: AnswerDecoder,
+    /// In the set's order.
+    pub texts: Vec<TextScores>,
+}
+
+/// One model on a set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerEvaluation {
+    /// Set.
+    pub set: String,
+    /// Model.
+    pub model: String,
+    /// In the order of the settings.
+    pub rows: Vec<AnswerRow>,
+}
+
+impl AnswerEvaluation {
+    /// Scores lines; `texts` and `lines` are in the same order.
+    #[must_use]
+    pub fn of(
+        set: &str,
+        model: &str,
+        texts: &[BranchedText],
+        lines: &[AnswerLine],
+        normalisation: AnswerNormalisation,
+    ) -> Self {
+        let decoders = lines.first().map_or(0, |line| line.decoders.len());
+        let rows = (0..decoders).map(|index| AnswerRow {
+            decoder: lines[0].decoders[index].decoder,
+            texts: texts
+                .iter()
+                .zip(lines)
+                .map(|(text, line)| TextScores::of(text, line, index, normalisation))
+                .collect(),
+        });
+        Self { set: set.to_owned(), model: model.to_owned(), rows: rows.collect() }
+    }
+}
+
+impl TextScores {
+    fn of(text: &BranchedText, line: &AnswerLine, decoder: usize, normalisation: AnswerNormalisation) -> Self {
+        let line = &line.decoders[decoder];
+        let answered = text.branches.iter().zip(&line.answers).filter(|(branch, _)| !branch.answers.is_empty());
+        let scores: Vec<(f64, f64)> =
+            answered.map(|(branch, answer)| score(answer, &branch.answers, normalisation)).collect();
+        Self {
+            questions: scores.len() as u32,
+            exact_match: scores.iter().map(|score| score.0).sum(),
+            f1: scores.iter().map(|score| score.1).sum(),
+            seconds: line.seconds,
+            forward_passes: line.forward_passes,
+            tokens_computed: line.tokens_computed,
+            new_tokens: line.new_tokens,
+        }
+    }
+}
+
+impl AnswerRow {
+    fn questions(&self) -> f64 {
+        self.texts.iter().map(|text| f64::from(text.questions)).sum()
+    }
+
+    fn seconds(&self) -> Vec<f64> {
+        self.texts.iter().map(|text| text.seconds).collect()
+    }
+
+    fn per_question(&self, of: impl Fn(&TextScores) -> f64) -> f64 {
+        self.texts.iter().map(of).sum::<f64>() / self.questions().max(1.0)
+    }
+
+    /// Percent of a measure over all questions, with an interval over texts.
+    fn percent(&self, of: impl Fn(&TextScores) -> f64, bootstrap: &Bootstrap) -> Result<Cell, EvaluatorError> {
+        let pairs: Vec<(f64, f64)> =
+            self.texts.iter().map(|text| (100.0 * of(text), f64::from(text.questions))).collect();
+        Ok(Cell::with_interval(100.0 * self.per_question(of), bootstrap.ratio(&pairs)?))
+    }
+
+    /// Points of a measure that this row is above another one over the same texts.
+    fn above(
+        &self,
+        other: &Self,
+        of: impl Fn(&TextScores) -> f64,
+        bootstrap: &Bootstrap,
+    ) -> Result<Cell, EvaluatorError> {
+        let pair = |(own, other): (&TextScores, &TextScores)| (100.0 * (of(own) - of(other)), f64::from(own.questions));
+        let pairs: Vec<(f64, f64)> = self.texts.iter().zip(&other.texts).map(pair).collect();
+        let points = 100.0 * (self.per_question(&of) - other.per_question(&of));
+        Ok(Cell::with_interval(points, bootstrap.ratio(&pairs)?))
+    }
+}
+
+/// The table of all models and decoders.
+///
+/// # Errors
+/// Nothing to resample, or rows of different texts.
+pub fn answers_table(evaluations: &[AnswerEvaluation], config: &AnswerConfig) -> Result<Table, EvaluatorError> {
+    let columns = vec![
+        Column::text("set", "Set"),
+        Column::text("model", "Model"),
+        Column::text("decoder", "Decoder"),
+        Column::number("exact_match", "EM", 1, Some(Better::Higher)).unit("%"),
+        Column::number("f1", "F1", 1, Some(Better::Higher)).unit("%"),
+        Column::number("f1_difference", "F1 above baseline", 1, None).unit("points"),
+        Column::number("seconds", "Median a text", 3, Some(Better::Lower)).unit("s"),
+        Column::number("speedup", "Speedup", 2, Some(Better::Higher)).unit("x"),
+        Column::number("passes", "Passes a question", 2, Some(Better::Lower)),
+        Column::number("tokens_read", "Tokens read a question", 0, Some(Better::Lower)),
+        Column::number("new_tokens", "New tokens a question", 1, None),
+    ];
+    let mut table = Table::new("answers", "Answers", columns);
+    let baseline = config.baseline();
+    let mut counts = Vec::new();
+    for evaluation in evaluations {
+        let base = baseline.as_ref().and_then(|baseline| {
+            let of_set = evaluations.iter().filter(|other| other.set == evaluation.set);
+            let other = of_set.into_iter().find(|other| other.model == baseline.model)?;
+            other.rows.iter().find(|row| row.decoder == baseline.decoder)
+        });
+        for row in &evaluation.rows {
+            let count = format!("{}: {} questions about {} texts", evaluation.set, row.questions(), row.texts.len());
+            if !counts.contains(&count) {
+                counts.push(count);
+            }
+            table.push(cells(evaluation, row, base, config)?);
+        }
+    }
+    if let Some(baseline) = &baseline {
+        table.caption = format!("{}. Baseline: {} of {}.", counts.join("; "), baseline.decoder.name(), baseline.model);
+    }
+    table.notes.push(
+        "EM and F1 as SQuAD's official script, first lines of the answers; intervals from resampled texts. Speedup: median over texts of \
+         the baseline's seconds by the row's."
+            .into(),
+    );
+    Ok(table)
+}
+
+fn cells(
+    evaluation: &AnswerEvaluation,
+    row: &AnswerRow,
+    base: Option<&AnswerRow>,
+    config: &AnswerConfig,
+) -> Result<Vec<Cell>, EvaluatorError> {
+    let bootstrap = &config.bootstrap;
+    let other = base.filter(|base| !std::ptr::eq(*base, row));
+    let difference = other.map_or(Ok(Cell::Empty), |base| row.above(base, |text| text.f1, bootstrap))?;
+    let speedup = other.map_or(Ok(Cell::Empty), |base| {
+        let speedup = Speedup::paired(&row.seconds(), &base.seconds(), bootstrap)?;
+        Ok::<_, EvaluatorError>(Cell::with_interval(speedup.median, speedup.interval))
+    })?;
+    Ok(vec![
+        Cell::text(&evaluation.set),
+        Cell::text(&evaluation.model),
+        Cell::text(row.decoder.name()),
+        row.percent(|text| text.exact_match, bootstrap)?,
+        row.percent(|text| text.f1, bootstrap)?,
+        difference,
+        Cell::number(Latency::of(&row.seconds()).median),
+        speedup,
+        Cell::number(row.per_question(|text| f64::from(text.forward_passes))),
+        Cell::number(row.per_question(|text| text.tokens_computed as f64)),
+        Cell::number(row.per_question(|text| text.new_tokens as f64)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::config::AnswerSystem;
+
+    fn row(decoder: AnswerDecoder, scores: &[(u32, f64)], seconds: f64) -> AnswerRow {
+        let text = |(questions, f1): &(u32, f64)| TextScores {
+            questions: *questions,
+            exact_match: f1.floor(),
+            f1: *f1,
+            seconds,
+            forward_passes: 4,
+            tokens_computed: 100,
+            new_tokens: 8,
+        };
+        AnswerRow { decoder, texts: scores.iter().map(text).collect() }
+    }
+
+    #[test]
+    fn means_are_over_questions_and_differences_are_paired() {
+        let evaluation = AnswerEvaluation {
+            set: "dev".into(),
+            model: "m".into(),
+            rows: vec![
+                row(AnswerDecoder::OneByOne, &[(4, 2.0), (1, 1.0)], 2.0),
+                row(AnswerDecoder::Columnar, &[(4, 3.0), (1, 1.0)], 0.5),
+            ],
+        };
+        let system =
+            AnswerSystem { model: "m".into(), decoders: vec![AnswerDecoder::OneByOne, AnswerDecoder::Columnar] };
+        let config: AnswerConfig =
+            serde_json::from_value(serde_json::json!({"sets": ["dev"], "systems": [system]})).unwrap();
+        assert!(config.validate().is_empty());
+        let table = answers_table(&[evaluation], &config).unwrap();
+        let value = |row: usize, column: usize| table.rows[row][column].value();
+        assert_eq!((value(0, 4), value(1, 4)), (Some(60.0), Some(80.0)), "3 of 5 and 4 of 5");
+        assert_eq!((value(0, 5), value(1, 5)), (None, Some(20.0)));
+        assert_eq!((value(0, 7), value(1, 7)), (None, Some(4.0)));
+        assert_eq!(value(1, 8), Some(8.0 / 5.0));
+        assert!(table.caption.contains("5 questions about 2 texts"), "{}", table.caption);
+    }
+}

@@ -1,0 +1,182 @@
+//! Every model's answers to the questions about every text, by every decoder; predictions and the table.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use data::branched::{BranchPrompts, BranchedText};
+use evaluator::EvaluatorError;
+use evaluator::answer::{
+    AnswerConfig, AnswerDecoder, AnswerEvaluation, AnswerJob, AnswerLine, answers_table, evaluate_answers,
+};
+use evaluator::table::Table;
+
+use super::overlap::{Overlap, question_hashes};
+use super::{Experiment, prepare, subject, train};
+use crate::config::experiment::BASE;
+use crate::failure::Interrupted;
+use crate::model_source::{LoadedModel, ModelNote, load_folder};
+use crate::progress::QueryProgress;
+use crate::stamp::{self, Inputs};
+use crate::write_whole::{write_json, write_whole};
+
+/// File with all evaluations of answers, beside the tables.
+pub const ANSWERS_FILE: &str = "answer_evaluations.json";
+/// File with the questions that training and evaluation share.
+pub const OVERLAPS_FILE: &str = "answer_overlaps.json";
+
+/// Answers and writes predictions and the table.
+///
+/// # Errors
+/// When a model or set cannot be used, or a signal came (finished texts are then kept).
+pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
+    let Some(config) = &experiment.config.answer else { return Ok(None) };
+    let mut evaluations = Vec::new();
+    let mut overlaps = Vec::new();
+    for system in &config.systems {
+        let folder = subject::folder_of(experiment, &system.model)?;
+        let trained = ModelNote::read(&folder)?.map(|note| note.trained_queries).unwrap_or_default();
+        let mut loaded = None;
+        for set in &config.sets {
+            let texts = prepare::texts(experiment, set)?;
+            if let Some(overlap) = Overlap::of_hashes(&system.model, &trained, set, &question_hashes(&texts)) {
+                tracing::warn!("{}", overlap.warning());
+                overlaps.push(overlap);
+            }
+            let (model, decoders) = (system.model.as_str(), system.decoders.as_slice());
+            let one = One { experiment, config, model, decoders, set, folder: &folder, texts: &texts };
+            evaluations.push(one.evaluate(&mut loaded)?);
+        }
+    }
+    let tables = experiment.folder.tables();
+    write_json(&tables.join(ANSWERS_FILE), &evaluations)?;
+    write_json(&tables.join(OVERLAPS_FILE), &overlaps)?;
+    let table = answers_table(&evaluations, config)?;
+    for format in &config.table_formats {
+        let path = tables.join(format!("{}.{}", table.name, format.extension()));
+        write_whole(&path, table.render(*format).as_bytes())?;
+    }
+    Ok(Some(table))
+}
+
+/// One model on one set.
+struct One<'a> {
+    experiment: &'a Experiment<'a>,
+    config: &'a AnswerConfig,
+    model: &'a str,
+    decoders: &'a [AnswerDecoder],
+    set: &'a str,
+    folder: &'a Path,
+    texts: &'a [BranchedText],
+}
+
+impl One<'_> {
+    fn name(&self) -> String {
+        format!("answer/{}/{}", subject::file_name(self.model), self.set)
+    }
+
+    fn file(&self, ending: &str) -> PathBuf {
+        let name = format!("{}.{}.answers.{ending}", self.set, subject::file_name(self.model));
+        self.experiment.folder.predictions().join(name)
+    }
+
+    /// The evaluation, done now or before; `loaded` keeps the model for the next set.
+    fn evaluate(&self, loaded: &mut Option<(LoadedModel, BranchPrompts)>) -> anyhow::Result<AnswerEvaluation> {
+        let mut inputs = self.lines_inputs()?;
+        let content_key = inputs.digest();
+        inputs.settings("normalisation", &self.config.normalisation)?;
+        let result = self.file("json");
+        let from_file = || {
+            let text = fs::read_to_string(&result).with_context(|| format!("cannot read `{}`", result.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", result.display()))
+        };
+        if self.experiment.is_finished(&self.name(), &inputs)? {
+            return from_file();
+        }
+        self.experiment.stop.check()?;
+        if self.experiment.force {
+            stamp::remove(&self.file("jsonl"))?;
+        }
+        if loaded.is_none() {
+            *loaded = Some(load(self.experiment, self.model, self.folder)?);
+        }
+        let Some((model, prompts)) = loaded.as_ref() else { unreachable!("loaded above") };
+        let lines = self.answer(model, prompts, &content_key)?;
+        let normalisation = self.config.normalisation;
+        write_json(&result, &AnswerEvaluation::of(self.set, self.model, self.texts, &lines, normalisation))?;
+        let mut outputs = vec![result.clone(), self.file("jsonl")];
+        for (index, decoder) in self.decoders.iter().enumerate() {
+            let path = self.file(&format!("{}.squad.json", decoder.name()));
+            write_json(&path, &squad_predictions(self.texts, &lines, index))?;
+            outputs.push(path);
+        }
+        stamp::write(&self.experiment.folder.stamp(&self.name()), &inputs, &outputs)?;
+        from_file()
+    }
+
+    /// What the answers depend on.
+    fn lines_inputs(&self) -> anyhow::Result<Inputs> {
+        let mut inputs = subject::inputs(self.experiment, self.model, self.folder)?;
+        inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
+        inputs.settings("branch_prompt", &self.experiment.config.data.branch_prompt)?;
+        inputs.settings("decoders", &self.decoders)?;
+        inputs.settings("limits", &(self.config.max_new_tokens, self.experiment.config.model.context_length))?;
+        inputs.settings("sampling", &self.config.sampling)?;
+        Ok(inputs)
+    }
+
+    fn answer(
+        &self,
+        model: &LoadedModel,
+        prompts: &BranchPrompts,
+        content_key: &str,
+    ) -> anyhow::Result<Vec<AnswerLine>> {
+        let folder = self.experiment.folder.predictions();
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+        let job = AnswerJob {
+            model: &model.model,
+            prompts,
+            texts: self.texts,
+            decoders: self.decoders,
+            config: self.config,
+            content_key,
+            predictions: &self.file("jsonl"),
+        };
+        let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
+        let lines = evaluate_answers(&job, &mut |now| {
+            progress.show(now.done, now.total);
+            if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match lines {
+            Err(EvaluatorError::Interrupted) => {
+                let saved = format!("{}: finished texts are kept; the same command goes on from there", self.name());
+                Err(Interrupted { saved }.into())
+            }
+            other => other.with_context(|| format!("model `{}` on set `{}`", self.model, self.set)),
+        }
+    }
+}
+
+/// A model for answering, and what writes its prompts.
+fn load(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<(LoadedModel, BranchPrompts)> {
+    let section = &experiment.config.model;
+    let own = model != BASE && folder.join("tokenizer.json").is_file();
+    let tokenizer = if own { folder.to_owned() } else { experiment.tokenizer_folder()? };
+    let mut loaded = load_folder(folder, Some(&tokenizer), section.device.resolve()?, section.precision.kind())?;
+    let context = train::context_length(experiment, &loaded);
+    loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);
+    let prompts = BranchPrompts::new(loaded.tokenizer.clone(), experiment.config.data.branch_prompt.clone())?;
+    subject::check_prompt(experiment, model, folder, &prompts.hash())?;
+    Ok((loaded, prompts))
+}
+
+/// Predictions as SQuAD's official script reads them: `{"question id": "answer"}`.
+fn squad_predictions(texts: &[BranchedText], lines: &[AnswerLine], decoder: usize) -> BTreeMap<String, String> {
+    let of_text = |(text, line): (&BranchedText, &AnswerLine)| {
+        let ids = text.branches.iter().map(|branch| branch.id.clone());
+        ids.zip(line.decoders[decoder].answers.clone()).collect::<Vec<_>>()
+    };
+    texts.iter().zip(lines).flat_map(of_text).collect()
+}

@@ -1,0 +1,112 @@
+//! What a training stage learns from, as the objective wants it: lists, texts in columns, or single questions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use data::RankingSample;
+use data::batch::{RankingTokens, SampleSource, TokenSource};
+use data::branched::{BranchPrompts, BranchedText, ColumnarTexts, Learned, SequentialTexts};
+use data::prompt::PromptBuilder;
+use serde_json::Value;
+use trainer::objectives::TrainsOn;
+
+use super::overlap::{query_hashes, question_hashes};
+use super::{Experiment, prepare};
+use crate::config::experiment::StageSection;
+use crate::failure::InputError;
+use crate::model_source::LoadedModel;
+
+/// Samples of a stage, and what the model's note tells of them.
+pub struct Material {
+    /// The samples.
+    pub tokens: Arc<dyn TokenSource>,
+    /// What they are called.
+    pub kind: &'static str,
+    /// Settings of the prompt.
+    pub prompt: Value,
+    /// Hash of wording, settings and tokenizer.
+    pub prompt_hash: String,
+    /// Hashes of the queries or questions.
+    pub queries: BTreeSet<String>,
+}
+
+impl Material {
+    /// Reads the prepared sets of a stage.
+    ///
+    /// # Errors
+    /// When a set is not prepared, or holds nothing to learn from.
+    pub fn read(experiment: &Experiment<'_>, stage: &StageSection, loaded: &LoadedModel) -> anyhow::Result<Self> {
+        let data = &experiment.config.data;
+        let settings = &stage.settings;
+        if settings.objective.trains_on() == TrainsOn::Lists {
+            let samples = lists(experiment, stage)?;
+            let builder = PromptBuilder::new(Arc::clone(&loaded.tokenizer), data.prompt.clone())?;
+            let shuffle_candidates = settings.loader_options().shuffle_candidates;
+            return Ok(Self {
+                kind: "lists",
+                prompt: serde_json::to_value(&data.prompt)?,
+                prompt_hash: builder.hash(),
+                queries: query_hashes(&samples),
+                tokens: Arc::new(RankingTokens { source: Arc::new(samples), builder, shuffle_candidates }),
+            });
+        }
+        let texts = texts(experiment, stage)?;
+        let prompts = BranchPrompts::new(Arc::clone(&loaded.tokenizer), data.branch_prompt.clone())?;
+        let (prompt, prompt_hash) = (serde_json::to_value(&data.branch_prompt)?, prompts.hash());
+        let queries = question_hashes(&texts);
+        let texts: Arc<dyn SampleSource<BranchedText>> = Arc::new(texts);
+        let (tokens, kind): (Arc<dyn TokenSource>, _) = match settings.objective.trains_on() {
+            TrainsOn::Columns { layout, everything } => {
+                let learned = if everything { Learned::Everything } else { Learned::Answers };
+                let (alignment, targets) = (layout.alignment, layout.target_alignment);
+                (Arc::new(ColumnarTexts { texts, prompts, learned, alignment, targets }), "texts")
+            }
+            TrainsOn::Lists | TrainsOn::Questions => (Arc::new(SequentialTexts::new(texts, prompts)?), "questions"),
+        };
+        Ok(Self { tokens, kind, prompt, prompt_hash, queries })
+    }
+}
+
+/// The lists of all sets of a stage, in the order the file names them.
+fn lists(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Vec<RankingSample>> {
+    let mut samples = Vec::new();
+    for set in &stage.data.0 {
+        let mut found = prepare::samples(experiment, set)?;
+        let all = found.len();
+        found.retain(|sample| sample.target.is_some());
+        if found.len() < all {
+            let without = all - found.len();
+            tracing::warn!("set `{set}`: {without} of {all} lists have no target order and are not trained on");
+        }
+        samples.extend(found);
+    }
+    let hint = "give qrels or a teacher's order (`target:`), or use another set";
+    nothing_left(stage, samples.is_empty(), "no list", "a target order", hint)?;
+    Ok(samples)
+}
+
+/// The texts of all sets of a stage.
+fn texts(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Vec<BranchedText>> {
+    let mut texts = Vec::new();
+    for set in &stage.data.0 {
+        let mut found = prepare::texts(experiment, set)?;
+        let all = found.len();
+        found.retain(|text| text.branches.iter().any(|branch| !branch.answers.is_empty()));
+        if found.len() < all {
+            let without = all - found.len();
+            tracing::warn!("set `{set}`: {without} of {all} texts have no answer and are not trained on");
+        }
+        texts.extend(found);
+    }
+    nothing_left(stage, texts.is_empty(), "no text", "an answer", "give `answers`, or use another set")?;
+    Ok(texts)
+}
+
+fn nothing_left(stage: &StageSection, nothing: bool, no: &str, what: &str, hint: &str) -> anyhow::Result<()> {
+    if !nothing {
+        return Ok(());
+    }
+    let sets = stage.data.0.join(", ");
+    let text = format!("stage `{}` has nothing to train on: {no} of {sets} has {what}", stage.name);
+    Err(InputError::new(text, hint).into())
+}
