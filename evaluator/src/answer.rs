@@ -2,6 +2,7 @@
 //!
 //! All ways answer the same token ids: a background and questions behind it, greedily or by sampling, to an end token or a limit.
 
+mod bench;
 mod columnar;
 mod config;
 mod evaluate;
@@ -17,6 +18,7 @@ use data::random::Stream;
 use model::CausalLm;
 use tch::Tensor;
 
+pub use bench::{AnswerBench, AnswerTiming, answer_bench};
 pub use columnar::{ColumnarSession, answer_columns};
 pub use config::{AnswerBaseline, AnswerConfig, AnswerDecoder, AnswerNormalisation, AnswerSystem};
 pub use evaluate::{AnswerJob, AnswerLine, AnswerProgress, DecodedAnswers, answer_with, evaluate_answers, score};

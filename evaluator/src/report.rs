@@ -2,6 +2,7 @@
 
 mod curves;
 mod html_table;
+mod mask;
 mod plot;
 mod points;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 
 pub use curves::{Curve, StageCurves};
+pub use mask::mask_picture;
 pub use points::{LabelledPoint, points_of};
 
 use crate::EvaluatorError;
@@ -35,6 +37,8 @@ pub struct Report {
     pub stages: Vec<StageCurves>,
     /// Quality against latency, a plot per set.
     pub trade_offs: Vec<TradeOff>,
+    /// Pictures of layouts: heading and SVG.
+    pub layouts: Vec<(String, String)>,
     /// Tables; the first opens the page.
     pub tables: Vec<Table>,
     /// Data sets.
@@ -106,6 +110,7 @@ impl Report {
             warnings => Serde(&self.warnings),
             stages => Serde(&stages),
             trade_offs => Serde(&trade_offs),
+            layouts => Serde(&self.layouts),
             tables => Serde(&tables),
             cards => Serde(&self.cards),
             config => Serde(&self.config),

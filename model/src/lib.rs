@@ -42,7 +42,7 @@ mod weights;
 pub use attention_pattern::AttentionPattern;
 pub use blockwise::BlockwiseHeads;
 pub use causal_lm::{CausalLm, LoadOptions, NamedParameter, SaveOptions};
-pub use column_layout::{BranchAlignment, BranchLength, ColumnLayout, ColumnTokens, TargetAlignment};
+pub use column_layout::{BranchAlignment, BranchLength, ColumnLayout, ColumnTokens, ColumnarPlace, TargetAlignment};
 pub use config::{Architecture, ColumnarRope, ModelConfig};
 pub use draft_heads::DraftHeads;
 pub use error::ModelError;

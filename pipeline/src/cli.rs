@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod answer;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -86,6 +88,16 @@ pub enum Command {
         after_help = "Example:\n  monopass generate --model models/SmolLM2-135M-Instruct --prompt 'What is the capital of France?'"
     )]
     Generate(GenerateArgs),
+    /// Answer questions about a text, side by side.
+    #[command(
+        after_help = "Example:\n  monopass answer --model runs/columnar-squad/model/pretrained --background @text.txt --question 'Who?' --question 'Where?'"
+    )]
+    Answer(answer::AnswerArgs),
+    /// Print where the tokens of a text with branches stand, what they learn, and who sees whom.
+    #[command(
+        after_help = "Examples:\n  monopass show-layout --background 4 --branches 3+2,1+4 --mask\n  monopass show-layout configs/columnar/smollm2-squad.yaml --branched-set train --index 3 --svg mask.svg"
+    )]
+    ShowLayout(answer::ShowLayoutArgs),
     /// Compute measures of files made elsewhere.
     #[command(subcommand)]
     Metrics(MetricsCommand),
@@ -332,6 +344,8 @@ pub enum BenchCommand {
     TrainStep(BenchTrainStepArgs),
     /// The decoders on one prompt.
     Decode(BenchDecodeArgs),
+    /// The ways to answer several questions about one text.
+    Answer(answer::BenchAnswerArgs),
 }
 
 /// `monopass bench train-step`.

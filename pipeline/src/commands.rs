@@ -1,6 +1,8 @@
 //! One file per command.
 
+pub mod answer;
 pub mod bench;
+pub mod bench_answer;
 pub mod config;
 pub mod data_show;
 pub mod doctor;
@@ -12,6 +14,7 @@ pub mod launch;
 pub mod metrics;
 pub mod prompt_render;
 pub mod rank;
+pub mod show_layout;
 
 use std::io::Write as _;
 
@@ -34,6 +37,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Launch(args) => launch::run(&args),
         Command::Rank(args) => rank::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Answer(args) => answer::run(&args),
+        Command::ShowLayout(args) => show_layout::run(&args),
         Command::Metrics(command) => metrics::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Import(args) => import::import(&args),

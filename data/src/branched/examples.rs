@@ -48,6 +48,21 @@ struct BranchTokens {
 }
 
 impl ColumnarTexts {
+    /// Where the tokens of a text stand.
+    ///
+    /// # Errors
+    /// A text that cannot be read or tokenised.
+    pub fn layout(&self, index: usize) -> Result<ColumnLayout, DataError> {
+        let (background, branches) = self.tokenize(&self.texts.get(index)?)?;
+        Ok(self.layout_of(background.len(), &branches))
+    }
+
+    fn layout_of(&self, background: usize, branches: &[BranchTokens]) -> ColumnLayout {
+        let length = |branch: &BranchTokens| BranchLength { prompt: branch.prompt.len(), answer: branch.answer.len() };
+        let lengths: Vec<BranchLength> = branches.iter().map(length).collect();
+        ColumnLayout::new(background, &lengths, self.alignment)
+    }
+
     /// Token ids of the background and of the branches that have an answer.
     fn tokenize(&self, text: &BranchedText) -> Result<(Vec<i64>, Vec<BranchTokens>), DataError> {
         let is_document = text.branches.iter().all(|branch| branch.prompt.is_empty());
@@ -80,9 +95,7 @@ impl TokenSource for ColumnarTexts {
     fn tokens(&self, place: SamplePlace, _seed: u64) -> Result<TokenizedSample, DataError> {
         let text = self.texts.get(place.index)?;
         let (background, branches) = self.tokenize(&text)?;
-        let length = |branch: &BranchTokens| BranchLength { prompt: branch.prompt.len(), answer: branch.answer.len() };
-        let lengths: Vec<BranchLength> = branches.iter().map(length).collect();
-        let layout = ColumnLayout::new(background.len(), &lengths, self.alignment);
+        let layout = self.layout_of(background.len(), &branches);
         let id = |branch: u32, index: u32| {
             let index = index as usize;
             match branch.checked_sub(1).map(|branch| &branches[branch as usize]) {

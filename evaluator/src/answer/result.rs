@@ -232,7 +232,8 @@ mod tests {
             serde_json::from_value(serde_json::json!({"sets": ["dev"], "systems": [system]})).unwrap();
         assert!(config.validate().is_empty());
         let table = answers_table(&[evaluation], &config).unwrap();
-        let value = |row: usize, column: usize| table.rows[row][column].value();
+        let value =
+            |row: usize, column: usize| table.rows[row][column].value().map(|value| (value * 1e6).round() / 1e6);
         assert_eq!((value(0, 4), value(1, 4)), (Some(60.0), Some(80.0)), "3 of 5 and 4 of 5");
         assert_eq!((value(0, 5), value(1, 5)), (None, Some(20.0)));
         assert_eq!((value(0, 7), value(1, 7)), (None, Some(4.0)));

@@ -109,6 +109,7 @@ fn report() -> Report {
         detail: detail.into(),
     };
     Report {
+        layouts: Vec::new(),
         title: "first <on> SmolLM2-135M".into(),
         summary: "Generated lists, then SQuAD passages; evaluated on SQuAD dev and TREC DL21.".into(),
         headlines: vec![

@@ -19,6 +19,7 @@ pub fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::TrainStep(args) => train_step(&args),
         BenchCommand::Decode(args) => bench_decode(&args),
+        BenchCommand::Answer(args) => super::bench_answer::run(&args),
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use data::RankingSample;
-use data::prepared::PreparedSet;
+use data::branched::BranchedText;
+use data::prepared::{Card, Counts, PreparedSet};
 use data::sources::Selection;
 use serde_json::json;
 
@@ -21,6 +22,14 @@ use crate::hub;
 /// # Errors
 /// When the set cannot be read.
 pub fn run(path: &Path, set: &[String], query_set: Option<&str>, limit: usize, as_json: bool) -> anyhow::Result<()> {
+    if let Some((title, texts)) = texts_of(path, set, query_set, limit)? {
+        if as_json {
+            return print_json(&json!({"title": title, "texts": texts}));
+        }
+        println!("{title}");
+        texts.iter().for_each(print_text);
+        return Ok(());
+    }
     let (title, samples) = if path.is_dir() {
         let prepared = PreparedSet::<RankingSample>::open(path)?;
         let title = format!("{}: {}", path.display(), prepared.card().report);
@@ -49,6 +58,46 @@ pub fn run(path: &Path, set: &[String], query_set: Option<&str>, limit: usize, a
         print_sample(sample);
     }
     Ok(())
+}
+
+/// Texts, when the folder or the named set of the file holds texts; without a name, when the file has no lists.
+fn texts_of(
+    path: &Path,
+    set: &[String],
+    query_set: Option<&str>,
+    limit: usize,
+) -> anyhow::Result<Option<(String, Vec<BranchedText>)>> {
+    if path.is_dir() {
+        let card = Card::read(path)?;
+        if !matches!(card.counts, Counts::Texts(_)) {
+            return Ok(None);
+        }
+        let texts = PreparedSet::<BranchedText>::open(path)?.samples()?;
+        return Ok(Some((format!("{}: {}", path.display(), card.report), texts.into_iter().take(limit).collect())));
+    }
+    let (config, source) = load_with_source(path, set)?;
+    let data = &config.data;
+    let first = || data.branched.keys().next().map(String::as_str).filter(|_| data.sets.is_empty());
+    let Some((name, set)) = query_set.or_else(first).and_then(|name| data.branched.get_key_value(name)) else {
+        return Ok(None);
+    };
+    let mut set = set.clone();
+    set.strict |= data.strict;
+    set.max_texts = Some(set.max_texts.map_or(limit, |most| most.min(limit)).max(1));
+    for path in set.paths_mut() {
+        *path = hub::data_path(path)?;
+    }
+    let (texts, _) = data::branched::load(&set).with_context(|| format!("{}: set `{name}`", source.file.display()))?;
+    Ok(Some((format!("{}: set `{name}`", path.display()), texts)))
+}
+
+fn print_text(text: &BranchedText) {
+    let short = |text: &str| text.chars().take(100).collect::<String>().replace('\n', " ");
+    println!("\n{}  {}", text.id, short(&text.background));
+    for branch in &text.branches {
+        println!("  {}  {}", branch.id, short(&branch.prompt));
+        branch.answers.iter().for_each(|answer| println!("      {}", short(answer)));
+    }
 }
 
 fn print_sample(sample: &RankingSample) {

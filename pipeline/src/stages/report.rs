@@ -1,16 +1,19 @@
 //! The HTML report: tables, curves, plots, warnings, data cards, settings.
 
 use std::fs;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use data::branched::{BranchPrompts, ColumnarTexts, Learned};
 use data::prepared::Card;
 use evaluator::answer::{AnswerEvaluation, answers_table};
 use evaluator::evaluate::SetEvaluation;
-use evaluator::report::{DataCard, Headline, Report, StageCurves, points_of};
+use evaluator::report::{DataCard, Headline, Report, StageCurves, mask_picture, points_of};
+use model::{BranchAlignment, TargetAlignment, Tokenizer};
 
 use super::evaluate::{EVALUATIONS_FILE, OVERLAPS_FILE, tables_of};
 use super::overlap::Overlap;
-use super::{Experiment, answer};
+use super::{Experiment, answer, prepare};
 use crate::config::resolved::to_yaml;
 use crate::failure::InputError;
 use crate::stamp::Inputs;
@@ -95,6 +98,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         warnings: overlaps.iter().map(Overlap::warning).collect(),
         stages,
         trade_offs: trade_offs.unwrap_or_default(),
+        layouts: layouts(experiment)?,
         tables,
         cards: cards(experiment)?,
         config: to_yaml(config)?,
@@ -171,6 +175,24 @@ fn cards(experiment: &Experiment<'_>) -> anyhow::Result<Vec<DataCard>> {
         cards.push(DataCard { name: name.clone(), role: role.to_owned(), source: card.report.source.clone(), facts });
     }
     Ok(cards)
+}
+
+/// The layout of the first text that was answered, as it would be trained on.
+fn layouts(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, String)>> {
+    let data = &experiment.config.data;
+    let Some(set) = experiment.config.answer.as_ref().and_then(|answer| answer.sets.first()) else {
+        return Ok(Vec::new());
+    };
+    let mut texts = prepare::texts(experiment, set)?;
+    texts.truncate(1);
+    let title = texts.first().map_or_else(String::new, |text| format!("Text {} of {set}", text.id));
+    let tokenizer = Arc::new(Tokenizer::load(&experiment.tokenizer_folder()?)?);
+    let prompts = BranchPrompts::new(tokenizer, data.branch_prompt.clone())?;
+    let (texts, learned) = (Arc::new(texts), Learned::Answers);
+    let (alignment, targets) = (BranchAlignment::default(), TargetAlignment::default());
+    let layout = ColumnarTexts { texts, prompts, learned, alignment, targets }.layout(0)?;
+    let picture = mask_picture(&layout, &title);
+    Ok(vec![(title, picture)])
 }
 
 fn environment(experiment: &Experiment<'_>) -> Vec<(String, String)> {
