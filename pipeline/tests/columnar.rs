@@ -133,6 +133,18 @@ fn answering_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn texts_in_a_batch_get_the_answers_they_get_alone() {
+    let place = workplace();
+    let answers = |batch: &str| {
+        let systems = "answer.systems=[{model: base, decoders: [columnar]}]";
+        let batch = format!("answer.texts_per_batch={batch}");
+        place.run(&["run", "columns.yaml", "--set", systems, "--set", "train=null", "--set", &batch]).expect_code(0);
+        json(&place, "runs/columns/predictions/dev.base.answers.columnar.squad.json")
+    };
+    assert_eq!(answers("1"), answers("2"));
+}
+
+#[test]
 fn another_rope_than_the_models_own_is_refused() {
     let place = workplace();
     let stages = "train.stages=[{name: a, data: train, objective: {columnar_qa: {rope: {pairs: [1]}}}}, \

@@ -82,6 +82,10 @@ pub struct AnswerConfig {
     /// Tokens of an answer at most. Default 32.
     #[serde(default = "thirty_two")]
     pub max_new_tokens: usize,
+    /// Texts that `columnar` answers in one batch; their seconds are shared evenly. The other decoders take one text at a time.
+    /// Default 1.
+    #[serde(default = "one")]
+    pub texts_per_batch: usize,
     /// Choice of tokens. Default: the most probable.
     #[serde(default)]
     pub sampling: Sampling,
@@ -94,6 +98,10 @@ pub struct AnswerConfig {
     /// Files the table is written as. Default all.
     #[serde(default = "all_formats")]
     pub table_formats: Vec<TableFormat>,
+}
+
+fn one() -> usize {
+    1
 }
 
 fn thirty_two() -> usize {
@@ -116,8 +124,10 @@ impl AnswerConfig {
         if self.systems.is_empty() {
             problems.push("`systems` is empty, wanted at least one model".into());
         }
-        if self.max_new_tokens == 0 {
-            problems.push("`max_new_tokens` is 0, wanted at least 1".into());
+        for (key, value) in [("max_new_tokens", self.max_new_tokens), ("texts_per_batch", self.texts_per_batch)] {
+            if value == 0 {
+                problems.push(format!("`{key}` is 0, wanted at least 1"));
+            }
         }
         for (index, system) in self.systems.iter().enumerate() {
             let repeated = |at: usize| system.decoders[..at].contains(&system.decoders[at]);

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use data::branched::{BranchPrompts, BranchedText};
+use data::branched::{Branch, BranchPrompts, BranchedText};
 use model::CausalLm;
 use serde::{Deserialize, Serialize};
 
@@ -79,59 +79,88 @@ pub fn evaluate_answers(
     on_text: &mut dyn FnMut(AnswerProgress) -> ControlFlow<()>,
 ) -> Result<Vec<AnswerLine>, EvaluatorError> {
     let mut kept = KeptLines::open(job.predictions, job.content_key)?;
-    let mut lines = Vec::with_capacity(job.texts.len());
+    let mut lines: Vec<Option<AnswerLine>> = job.texts.iter().map(|text| kept.take(text, job.decoders)).collect();
     let total = job.texts.len();
-    let mut warm = false;
-    for (done, text) in job.texts.iter().enumerate() {
-        if on_text(AnswerProgress { done, total }).is_break() {
+    let open: Vec<usize> = (0..total).filter(|index| lines[*index].is_none()).collect();
+    let before = total - open.len();
+    let size = job.config.texts_per_batch.max(1);
+    for (number, batch) in open.chunks(size).enumerate() {
+        if on_text(AnswerProgress { done: before + number * size, total }).is_break() {
             return Err(EvaluatorError::Interrupted);
         }
-        let line = match kept.take(text, job.decoders) {
-            Some(line) => line,
-            None => {
-                if !std::mem::replace(&mut warm, true) {
-                    job.answer(text)?;
-                }
-                let line = job.answer(text)?;
-                kept.add(&line)?;
-                line
-            }
-        };
-        lines.push(line);
+        if number == 0 {
+            // the first passes of a process are slow
+            job.answer(batch)?;
+        }
+        for (index, line) in batch.iter().zip(job.answer(batch)?) {
+            kept.add(&line)?;
+            lines[*index] = Some(line);
+        }
     }
     let _ = on_text(AnswerProgress { done: total, total });
-    Ok(lines)
+    Ok(lines.into_iter().flatten().collect())
 }
 
 impl AnswerJob<'_> {
-    fn answer(&self, text: &BranchedText) -> Result<AnswerLine, EvaluatorError> {
-        let question =
-            |(number, branch): (usize, &data::branched::Branch)| self.prompts.question(number + 1, &branch.prompt);
-        let prompt = AnswerPrompt {
-            id: text.id.clone(),
-            background: self.prompts.background(&text.background)?,
-            questions: text.branches.iter().enumerate().map(question).collect::<Result<_, _>>()?,
-        };
+    /// The lines of some texts, by their places.
+    fn answer(&self, batch: &[usize]) -> Result<Vec<AnswerLine>, EvaluatorError> {
+        let prompts: Vec<AnswerPrompt> =
+            batch.iter().map(|index| self.prompt(&self.texts[*index])).collect::<Result<_, _>>()?;
         let options = AnswerOptions {
             max_new_tokens: self.config.max_new_tokens,
             end_tokens: self.prompts.end_tokens(),
             sampling: self.config.sampling,
         };
-        let decoders = self.decoders.iter().map(|decoder| {
-            let answers = answer_with(*decoder, self.model, &prompt, &options)?;
-            let texts = answers.answers.iter().map(|ids| self.prompts.text(ids)).collect::<Result<Vec<_>, _>>()?;
-            Ok(DecodedAnswers {
-                decoder: *decoder,
-                answers: texts.iter().map(|text| text.lines().next().unwrap_or_default().trim().to_owned()).collect(),
-                new_tokens: answers.answers.iter().map(|ids| ids.len() as u64).sum(),
-                forward_passes: answers.forward_passes,
-                tokens_computed: answers.tokens_computed,
-                seconds: answers.seconds,
-            })
-        });
-        let decoders = decoders.collect::<Result<Vec<_>, EvaluatorError>>()?;
-        Ok(AnswerLine { content_key: self.content_key.to_owned(), id: text.id.clone(), decoders })
+        let line = |prompt: &AnswerPrompt| AnswerLine {
+            content_key: self.content_key.to_owned(),
+            id: prompt.id.clone(),
+            decoders: Vec::with_capacity(self.decoders.len()),
+        };
+        let mut lines: Vec<AnswerLine> = prompts.iter().map(line).collect();
+        for decoder in self.decoders {
+            let answers = match decoder {
+                AnswerDecoder::Columnar => shared(answer_columns(self.model, &prompts, &options, &mut |_, _, _| ())?),
+                _ => prompts
+                    .iter()
+                    .map(|prompt| answer_with(*decoder, self.model, prompt, &options))
+                    .collect::<Result<Vec<_>, _>>()?,
+            };
+            for (line, answers) in lines.iter_mut().zip(answers) {
+                line.decoders.push(self.decoded(*decoder, &answers)?);
+            }
+        }
+        Ok(lines)
     }
+
+    fn prompt(&self, text: &BranchedText) -> Result<AnswerPrompt, EvaluatorError> {
+        let question = |(number, branch): (usize, &Branch)| self.prompts.question(number + 1, &branch.prompt);
+        Ok(AnswerPrompt {
+            id: text.id.clone(),
+            background: self.prompts.background(&text.background)?,
+            questions: text.branches.iter().enumerate().map(question).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn decoded(&self, decoder: AnswerDecoder, answers: &Answers) -> Result<DecodedAnswers, EvaluatorError> {
+        let first_line = |ids: &Vec<i64>| -> Result<String, EvaluatorError> {
+            Ok(self.prompts.text(ids)?.lines().next().unwrap_or_default().trim().to_owned())
+        };
+        Ok(DecodedAnswers {
+            decoder,
+            answers: answers.answers.iter().map(first_line).collect::<Result<_, _>>()?,
+            new_tokens: answers.answers.iter().map(|ids| ids.len() as u64).sum(),
+            forward_passes: answers.forward_passes,
+            tokens_computed: answers.tokens_computed,
+            seconds: answers.seconds,
+        })
+    }
+}
+
+/// A batch's seconds, in equal parts.
+fn shared(mut answers: Vec<Answers>) -> Vec<Answers> {
+    let texts = answers.len().max(1) as f64;
+    answers.iter_mut().for_each(|answers| answers.seconds /= texts);
+    answers
 }
 
 /// Answers the questions of one text.

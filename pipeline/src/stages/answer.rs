@@ -124,6 +124,7 @@ impl One<'_> {
         inputs.settings("decoders", &self.decoders)?;
         inputs.settings("limits", &(self.config.max_new_tokens, self.experiment.config.model.context_length))?;
         inputs.settings("sampling", &self.config.sampling)?;
+        inputs.settings("texts_per_batch", &self.config.texts_per_batch)?;
         Ok(inputs)
     }
 
