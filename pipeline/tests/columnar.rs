@@ -94,6 +94,7 @@ fn an_experiment_trains_answers_and_reports() {
     // as SQuAD's official script reads them
     let squad = json(&place, "runs/columns/predictions/dev.columns.answers.columnar.squad.json");
     assert_eq!(squad.as_object().unwrap().len(), 7);
+    assert!(place.path("runs/columns/predictions/dev.columns.answers.parquet").is_file());
     // the rope of pretraining stays with the models made from it
     for model in ["documents", "columns", "lora"] {
         let config = json(&place, &format!("runs/columns/model/{model}/config.json"));

@@ -14,6 +14,7 @@
 //! and of branched texts `id`, `background`, `origin` (string), `branches.id`, `branches.prompt`, `branches.answers` (list of string; the
 //! answers of all branches, in order) and `branches.num_answers` (list of uint32).
 
+mod answers;
 mod branched_frame;
 mod card;
 mod frame;
@@ -22,6 +23,7 @@ mod record;
 mod set;
 mod writer;
 
+pub use answers::{AnswerRecord, write_answers};
 pub use card::{Card, CardFile, Counts, ListCounts, ListLengths, TextCounts, content_hash};
 pub use rankings::{read_rankings, write_rankings};
 pub use record::{Record, Tally};

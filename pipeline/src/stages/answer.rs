@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use data::branched::{BranchPrompts, BranchedText};
+use data::prepared::AnswerRecord;
 use evaluator::EvaluatorError;
 use evaluator::answer::{
-    AnswerConfig, AnswerDecoder, AnswerEvaluation, AnswerJob, AnswerLine, answers_table, evaluate_answers,
+    AnswerConfig, AnswerDecoder, AnswerEvaluation, AnswerJob, AnswerLine, AnswerNormalisation, answers_table,
+    evaluate_answers, score,
 };
 use evaluator::table::Table;
 
@@ -112,6 +114,9 @@ impl One<'_> {
             write_json(&path, &squad_predictions(self.texts, &lines, index))?;
             outputs.push(path);
         }
+        let records = records(self.texts, &lines, normalisation);
+        data::prepared::write_answers(&self.file("parquet"), &records)?;
+        outputs.push(self.file("parquet"));
         stamp::write(&self.experiment.folder.stamp(&self.name()), &inputs, &outputs)?;
         from_file()
     }
@@ -171,6 +176,28 @@ fn load(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Resu
     let prompts = BranchPrompts::new(loaded.tokenizer.clone(), experiment.config.data.branch_prompt.clone())?;
     subject::check_prompt(experiment, model, folder, &prompts.hash())?;
     Ok((loaded, prompts))
+}
+
+/// A row for each question and decoder.
+fn records(texts: &[BranchedText], lines: &[AnswerLine], normalisation: AnswerNormalisation) -> Vec<AnswerRecord> {
+    let mut records = Vec::new();
+    for (text, line) in texts.iter().zip(lines) {
+        for decoded in &line.decoders {
+            for (branch, answer) in text.branches.iter().zip(&decoded.answers) {
+                let scored = (!branch.answers.is_empty()).then(|| score(answer, &branch.answers, normalisation));
+                records.push(AnswerRecord {
+                    text_id: text.id.clone(),
+                    question_id: branch.id.clone(),
+                    question: branch.prompt.clone(),
+                    decoder: decoded.decoder.name().to_owned(),
+                    answer: answer.clone(),
+                    exact_match: scored.map(|scores| scores.0),
+                    f1: scored.map(|scores| scores.1),
+                });
+            }
+        }
+    }
+    records
 }
 
 /// Predictions as SQuAD's official script reads them: `{"question id": "answer"}`.

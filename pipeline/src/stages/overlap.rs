@@ -18,8 +18,8 @@ pub fn query_hashes<'a>(samples: impl IntoIterator<Item = &'a RankingSample>) ->
 }
 
 /// Hashes of all questions of a set.
-pub fn question_hashes(texts: &[BranchedText]) -> BTreeSet<String> {
-    let questions = texts.iter().flat_map(|text| &text.branches).filter(|branch| !branch.prompt.is_empty());
+pub fn question_hashes<'a>(texts: impl IntoIterator<Item = &'a BranchedText>) -> BTreeSet<String> {
+    let questions = texts.into_iter().flat_map(|text| &text.branches).filter(|branch| !branch.prompt.is_empty());
     questions.map(|branch| query_hash(&branch.prompt)).collect()
 }
 

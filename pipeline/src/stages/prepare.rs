@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use data::RankingSample;
 use data::branched::{BranchedSetConfig, BranchedText};
+use data::prepared::PreparedSet;
 use data::sources::RankingSetConfig;
 
 use super::Experiment;
@@ -132,6 +133,14 @@ pub fn texts(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<Vec<Branc
 }
 
 fn rows<R: data::prepared::Record>(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<Vec<R>> {
+    Ok(open(experiment, set)?.samples()?)
+}
+
+/// A prepared set, its rows still on disk.
+///
+/// # Errors
+/// As [`samples`].
+pub fn open<R: data::prepared::Record>(experiment: &Experiment<'_>, set: &str) -> anyhow::Result<PreparedSet<R>> {
     let folder = experiment.folder.set(set);
     if !folder.exists() {
         return Err(InputError::new(
@@ -140,5 +149,5 @@ fn rows<R: data::prepared::Record>(experiment: &Experiment<'_>, set: &str) -> an
         )
         .into());
     }
-    Ok(data::prepared::PreparedSet::<R>::open(&folder)?.samples()?)
+    Ok(PreparedSet::open(&folder)?)
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use data::RankingSample;
 use data::batch::{RankingTokens, SampleSource, TokenSource};
 use data::branched::{BranchPrompts, BranchedText, ColumnarTexts, Learned, SequentialTexts};
+use data::prepared::PreparedSet;
 use data::prompt::PromptBuilder;
+use data::{DataError, RankingSample};
 use serde_json::Value;
 use trainer::objectives::TrainsOn;
 
@@ -50,10 +51,9 @@ impl Material {
                 tokens: Arc::new(RankingTokens { source: Arc::new(samples), builder, shuffle_candidates }),
             });
         }
-        let texts = texts(experiment, stage)?;
+        let (texts, queries) = texts(experiment, stage)?;
         let prompts = BranchPrompts::new(Arc::clone(&loaded.tokenizer), data.branch_prompt.clone())?;
         let (prompt, prompt_hash) = (serde_json::to_value(&data.branch_prompt)?, prompts.hash());
-        let queries = question_hashes(&texts);
         let texts: Arc<dyn SampleSource<BranchedText>> = Arc::new(texts);
         let (tokens, kind): (Arc<dyn TokenSource>, _) = match settings.objective.trains_on() {
             TrainsOn::Columns { layout, everything } => {
@@ -85,21 +85,48 @@ fn lists(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Ve
     Ok(samples)
 }
 
-/// The texts of all sets of a stage.
-fn texts(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Vec<BranchedText>> {
-    let mut texts = Vec::new();
-    for set in &stage.data.0 {
-        let mut found = prepare::texts(experiment, set)?;
-        let all = found.len();
-        found.retain(|text| text.branches.iter().any(|branch| !branch.answers.is_empty()));
-        if found.len() < all {
-            let without = all - found.len();
+/// The texts of all sets of a stage that have an answer, read from disk as they are wanted, and the hashes of their questions.
+fn texts(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<(AnsweredTexts, BTreeSet<String>)> {
+    let mut texts = AnsweredTexts::default();
+    let mut queries = BTreeSet::new();
+    for (number, set) in stage.data.0.iter().enumerate() {
+        let prepared: PreparedSet<BranchedText> = prepare::open(experiment, set)?;
+        let before = texts.places.len();
+        for (index, text) in prepared.iter().enumerate() {
+            let text = text?;
+            if text.branches.iter().any(|branch| !branch.answers.is_empty()) {
+                texts.places.push((number as u32, index as u32));
+                queries.extend(question_hashes([&text]));
+            }
+        }
+        let (all, kept) = (prepared.len(), texts.places.len() - before);
+        if kept < all {
+            let without = all - kept;
             tracing::warn!("set `{set}`: {without} of {all} texts have no answer and are not trained on");
         }
-        texts.extend(found);
+        texts.sets.push(prepared);
     }
-    nothing_left(stage, texts.is_empty(), "no text", "an answer", "give `answers`, or use another set")?;
-    Ok(texts)
+    nothing_left(stage, texts.places.is_empty(), "no text", "an answer", "give `answers`, or use another set")?;
+    Ok((texts, queries))
+}
+
+/// Texts of prepared sets.
+#[derive(Default)]
+struct AnsweredTexts {
+    sets: Vec<PreparedSet<BranchedText>>,
+    /// Set and row of each text.
+    places: Vec<(u32, u32)>,
+}
+
+impl SampleSource<BranchedText> for AnsweredTexts {
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn get(&self, index: usize) -> Result<BranchedText, DataError> {
+        let (set, row) = self.places[index];
+        self.sets[set as usize].get(row as usize)
+    }
 }
 
 fn nothing_left(stage: &StageSection, nothing: bool, no: &str, what: &str, hint: &str) -> anyhow::Result<()> {
