@@ -56,7 +56,7 @@ fn main() -> Result<(), ModelError> {
 
 fn train_step(model: &CausalLm, tokens: i64) {
     let ids = random_ids(model, tokens);
-    let pass = model.forward_training(&model.embed(&ids), &AttentionPattern::Causal);
+    let pass = model.forward_training(&model.embed(&ids), &AttentionPattern::Causal, None);
     let logits = model.logits(&pass.hidden.squeeze_dim(0).narrow(0, tokens - 81, 80), None);
     let loss = native::ops::cross_entropy_sum(&logits, &ids.squeeze_dim(0).narrow(0, tokens - 80, 80));
     pass.backward(&loss);

@@ -151,7 +151,7 @@ impl CausalLm {
         self.pass(embeddings, pattern, cache, None)
     }
 
-    fn pass(
+    pub(crate) fn pass(
         &self,
         embeddings: &Tensor,
         pattern: &AttentionPattern,

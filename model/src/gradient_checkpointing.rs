@@ -16,6 +16,8 @@ pub struct CheckpointTape<'a> {
     model: &'a CausalLm,
     shared: SharedInputs,
     embeddings: Tensor,
+    /// Tokens whose hidden states were computed; all when absent.
+    rows: Option<Tensor>,
     /// Residual stream before each layer, and after the last.
     inputs: Vec<Tensor>,
     dropout: Vec<Option<DropoutSeed>>,
@@ -26,7 +28,7 @@ pub struct CheckpointTape<'a> {
 /// Hidden states for a loss, and the way back through the layers.
 #[derive(Debug)]
 pub struct TrainingPass<'a> {
-    /// Final-norm hidden states `[batch, seq, hidden]`.
+    /// Final-norm hidden states `[batch, seq, hidden]`; zero where the pass was asked to leave tokens out.
     pub hidden: Tensor,
     tape: Option<CheckpointTape<'a>>,
 }
@@ -43,28 +45,44 @@ impl TrainingPass<'_> {
 
 impl CausalLm {
     /// Forward pass for training from `embeddings` `[batch, seq, hidden]`, with or without checkpointing as
-    /// [`Self::set_gradient_checkpointing`] says. Finish it with [`TrainingPass::backward`].
-    pub fn forward_training(&self, embeddings: &Tensor, pattern: &AttentionPattern) -> TrainingPass<'_> {
-        if !self.gradient_checkpointing() {
-            return TrainingPass { hidden: self.forward_embeddings(embeddings, pattern, None), tape: None };
-        }
-        let (hidden, tape) = self.forward_checkpointed(embeddings, pattern);
-        TrainingPass { hidden, tape: Some(tape) }
-    }
-
-    /// Forward pass that keeps one tensor a layer. Compute the loss from the returned hidden states (a leaf), call
-    /// its `backward`, then [`CheckpointTape::backward`].
-    pub fn forward_checkpointed(
+    /// [`Self::set_gradient_checkpointing`] says. Finish it with [`TrainingPass::backward`]. With `rows` (sorted, each once) only
+    /// these tokens' hidden states are computed; the last layer does no more for the others than their keys and values.
+    pub fn forward_training(
         &self,
         embeddings: &Tensor,
         pattern: &AttentionPattern,
+        rows: Option<&[i64]>,
+    ) -> TrainingPass<'_> {
+        let rows = rows.map(|rows| Tensor::from_slice(rows).to_device(self.device()));
+        let (hidden, tape) = if self.gradient_checkpointing() {
+            let (hidden, tape) = self.forward_checkpointed(embeddings, pattern, rows.as_ref());
+            (hidden, Some(tape))
+        } else {
+            (self.pass(embeddings, pattern, None, rows.as_ref()), None)
+        };
+        let hidden = match &rows {
+            Some(rows) => {
+                Tensor::zeros(embeddings.size(), (hidden.kind(), hidden.device())).index_copy(1, rows, &hidden)
+            }
+            None => hidden,
+        };
+        TrainingPass { hidden, tape }
+    }
+
+    /// Keeps one tensor a layer; the hidden states (of `rows`) are a leaf.
+    fn forward_checkpointed(
+        &self,
+        embeddings: &Tensor,
+        pattern: &AttentionPattern,
+        rows: Option<&Tensor>,
     ) -> (Tensor, CheckpointTape<'_>) {
         let shared = self.shared_inputs(embeddings, pattern, None);
         let dropout: Vec<_> = (0..self.layers.len()).map(|index| self.layer_dropout(index)).collect();
         let (inputs, hidden) = no_grad(|| {
             let mut inputs = vec![embeddings.detach()];
             for (index, layer) in self.layers.iter().enumerate() {
-                let context = &mut AttentionContext { shared: &shared, cache: None, rows: None };
+                let rows = rows.filter(|_| index + 1 == self.layers.len());
+                let context = &mut AttentionContext { shared: &shared, cache: None, rows };
                 inputs.push(layer.forward(&inputs[index], context, dropout[index]));
             }
             let hidden = self.norm.forward(&inputs[inputs.len() - 1]);
@@ -72,7 +90,8 @@ impl CausalLm {
         });
         let hidden = hidden.set_requires_grad(true);
         let embeddings = embeddings.shallow_clone();
-        (hidden.shallow_clone(), CheckpointTape { model: self, shared, embeddings, inputs, dropout, hidden })
+        let rows = rows.map(Tensor::shallow_clone);
+        (hidden.shallow_clone(), CheckpointTape { model: self, shared, embeddings, rows, inputs, dropout, hidden })
     }
 }
 
@@ -90,7 +109,8 @@ impl CheckpointTape<'_> {
         for (index, layer) in self.model.layers.iter().enumerate().rev() {
             let input = self.inputs.pop().expect("a tape has an input for every layer");
             gradient = recompute(&input, &gradient, |x| {
-                let context = &mut AttentionContext { shared: &self.shared, cache: None, rows: None };
+                let rows = self.rows.as_ref().filter(|_| index + 1 == self.model.layers.len());
+                let context = &mut AttentionContext { shared: &self.shared, cache: None, rows };
                 layer.forward(x, context, self.dropout[index])
             });
         }

@@ -140,7 +140,7 @@ fn asked_columns_are_columns_of_all() {
 /// Loss of sequence 0 as in the script, through `forward_training`.
 fn backward(golden: &Golden) -> f64 {
     let ids = golden.ids[0].unsqueeze(0);
-    let pass = golden.model.forward_training(&golden.model.embed(&ids), &AttentionPattern::Causal);
+    let pass = golden.model.forward_training(&golden.model.embed(&ids), &AttentionPattern::Causal, None);
     let logits = golden.model.logits(&pass.hidden.squeeze_dim(0).narrow(0, 0, 19), None);
     let loss = native::ops::cross_entropy_sum(&logits, &golden.ids[0].narrow(0, 1, 19));
     pass.backward(&loss);
@@ -270,5 +270,35 @@ fn adapters_that_cannot_be_applied_are_refused() {
     for (from, to, wanted) in cases {
         let error = load_with(from, to);
         assert!(error.contains(wanted), "{to}: {error}");
+    }
+}
+
+#[test]
+fn leaving_tokens_out_of_the_last_layer_changes_no_gradient() {
+    let rows = [3i64, 4, 11];
+    for name in MODELS {
+        let run = |rows_only: Option<&[i64]>, checkpointing: bool| {
+            let mut golden = Golden::load(name);
+            golden.model.train_all();
+            golden.model.set_gradient_checkpointing(checkpointing);
+            let embeddings = golden.model.embed(&golden.ids[0].unsqueeze(0));
+            let pass = golden.model.forward_training(&embeddings, &AttentionPattern::Causal, rows_only);
+            let hidden = pass.hidden.squeeze_dim(0).index_select(0, &Tensor::from_slice(&rows));
+            let logits = golden.model.logits(&hidden, None);
+            let labels = golden.ids[0].index_select(0, &Tensor::from_slice(&rows.map(|row| row + 1)));
+            let loss = native::ops::cross_entropy_sum(&logits, &labels);
+            pass.backward(&loss);
+            (loss.double_value(&[]), gradients(&golden.model))
+        };
+        let (wanted_loss, wanted) = run(None, false);
+        for checkpointing in [false, true] {
+            let (loss, got) = run(Some(&rows), checkpointing);
+            assert!((loss - wanted_loss).abs() < 1e-5 * wanted_loss);
+            for ((parameter, wanted), (_, got)) in wanted.iter().zip(&got) {
+                let scale = wanted.abs().max().double_value(&[]).max(1e-6);
+                let difference = (got - wanted).abs().max().double_value(&[]) / scale;
+                assert!(difference < 1e-4, "{name} {parameter}: {difference}");
+            }
+        }
     }
 }

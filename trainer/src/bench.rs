@@ -102,7 +102,8 @@ fn measure(
     let started = Instant::now();
     gradients.begin(StepShape::of(micro_batches));
     let embeddings = model.embed(&batch.input_ids.to_device(model.device())); // [1, tokens, hidden]
-    let pass = model.forward_training(&embeddings, &RankZephyr.pattern(batch));
+    let rows = RankZephyr.rows(batch);
+    let pass = model.forward_training(&embeddings, &RankZephyr.pattern(batch), rows.as_deref());
     let hidden = pass.hidden.squeeze_dim(0); // [tokens, hidden]
     let loss = RankZephyr.loss(model, &hidden, batch, &totals).total;
     synchronise(model.device());

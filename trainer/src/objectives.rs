@@ -149,6 +149,17 @@ pub trait Objective {
         AttentionPattern::Packed { cu_seqlens: batch.cu_seqlens.clone() }
     }
 
+    /// Tokens whose hidden states the loss reads, sorted, each once; `None` for (nearly) all. Default: those with a label and those
+    /// that rank. The model's last layer leaves the others out.
+    fn rows(&self, batch: &MicroBatch) -> Option<Vec<i64>> {
+        let mut rows = Vec::<i64>::try_from(&batch.label_rows).expect("label rows are a list of int64");
+        rows.extend(batch.rankings.iter().map(|ranking| ranking.row));
+        rows.sort_unstable();
+        rows.dedup();
+        let worth_it = !rows.is_empty() && 2 * rows.len() as i64 <= batch.num_tokens();
+        worth_it.then_some(rows)
+    }
+
     /// Loss of one micro-batch from its final hidden states `[tokens, hidden]`; the sum over a step's micro-batches and ranks
     /// is the step's loss.
     fn loss(&self, model: &CausalLm, hidden: &Tensor, batch: &MicroBatch, totals: &Totals) -> Loss;

@@ -115,7 +115,8 @@ fn forward<'m>(
     } else {
         embeddings
     };
-    model.forward_training(&embeddings, &objective.pattern(batch))
+    let rows = objective.rows(batch);
+    model.forward_training(&embeddings, &objective.pattern(batch), rows.as_deref())
 }
 
 /// Factor that brings a gradient of length `grad_norm` down to `max_grad_norm`; 1 when it is short enough or nothing clips.
