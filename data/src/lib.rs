@@ -18,6 +18,7 @@ pub mod report;
 pub mod rows;
 pub mod schema;
 pub mod sources;
+mod squad_file;
 pub mod trec_run;
 
 pub use error::DataError;

@@ -1,10 +1,13 @@
 //! The command line.
 
 pub mod answer;
+pub mod sampling;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use sampling::SamplingArgs;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -278,21 +281,9 @@ pub struct GenerateArgs {
     /// Tokens at most.
     #[arg(long, default_value_t = 256)]
     pub max_new_tokens: usize,
-    /// 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Draw among this many likeliest tokens; 0 for all.
-    #[arg(long, default_value_t = 0)]
-    pub top_k: usize,
-    /// Draw from the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f64,
-    /// Make tokens that occurred less likely: 1 does nothing, 1.05 a little.
-    #[arg(long, default_value_t = 1.0)]
-    pub repetition_penalty: f64,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Choice of tokens.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Print one JSON object: `text`, `token_ids`, `prompt_tokens`, `seconds`.
     #[arg(long)]
     pub json: bool,

@@ -16,6 +16,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(data::files::write_whole(path, bytes)?)
 }
 
+/// What [`write_json`] wrote.
+///
+/// # Errors
+/// When the file cannot be read or holds something else.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", path.display()))
+}
+
 /// As [`write_whole`], as indented JSON.
 ///
 /// # Errors

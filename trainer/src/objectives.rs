@@ -170,6 +170,12 @@ pub trait Objective {
     }
 }
 
+/// Loss of an objective that is language modelling and nothing else.
+pub(crate) fn language_modelling_only(model: &CausalLm, hidden: &Tensor, batch: &MicroBatch, totals: &Totals) -> Loss {
+    let lm = language_modelling_loss(model, hidden, batch, totals);
+    Loss { total: lm.as_ref().map(Tensor::shallow_clone), parts: vec![lm] }
+}
+
 /// Negative log-likelihood summed over the micro-batch's labels, divided by the label tokens of the global batch.
 /// Logits are computed for label rows only. `hidden` `[tokens, hidden]`.
 pub(crate) fn language_modelling_loss(

@@ -2,46 +2,15 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::{Branch, BranchedText, SquadQuestionsConfig, TextSink};
+use crate::DataError;
 use crate::random::Stream;
-use crate::{DataError, files};
-
-#[derive(Deserialize)]
-struct File {
-    data: Vec<Article>,
-}
-
-#[derive(Deserialize)]
-struct Article {
-    paragraphs: Vec<Paragraph>,
-}
-
-#[derive(Deserialize)]
-struct Paragraph {
-    context: String,
-    qas: Vec<Question>,
-}
-
-#[derive(Deserialize)]
-struct Question {
-    id: String,
-    question: String,
-    #[serde(default)]
-    answers: Vec<Answer>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    text: String,
-}
+use crate::squad_file::{SquadFile, SquadParagraph, SquadQuestion};
 
 impl SquadQuestionsConfig {
     pub(super) fn read(&self, sink: &mut TextSink<'_>) -> Result<(), DataError> {
-        let file: File = serde_json::from_slice(&files::read_bytes(&self.path)?)
-            .map_err(|error| DataError::malformed(&self.path, error.line() as u64, error.to_string()))?;
-        let mut paragraphs: Vec<(String, Paragraph)> = Vec::new();
+        let file = SquadFile::read(&self.path)?;
+        let mut paragraphs: Vec<(String, SquadParagraph)> = Vec::new();
         for (number, article) in file.data.into_iter().enumerate() {
             let named = |(place, paragraph)| (format!("{number}-{place}"), paragraph);
             paragraphs.extend(article.paragraphs.into_iter().enumerate().map(named));
@@ -61,7 +30,7 @@ impl SquadQuestionsConfig {
     fn offer(
         &self,
         id: String,
-        paragraph: Paragraph,
+        paragraph: SquadParagraph,
         path: &Path,
         row: u64,
         sink: &mut TextSink<'_>,
@@ -72,7 +41,7 @@ impl SquadQuestionsConfig {
         }
         let over = paragraph.qas.len().saturating_sub(self.max_questions);
         sink.report.note("questions beyond `max_questions` left out", over as u64);
-        let branch = |question: Question| Branch {
+        let branch = |question: SquadQuestion| Branch {
             id: question.id,
             prompt: question.question.trim().to_owned(),
             answers: question.answers.into_iter().map(|answer| answer.text).collect(),

@@ -15,7 +15,8 @@ use super::Sink;
 use super::passages::split_passages;
 use crate::bm25::{Bm25Document, Bm25Index};
 use crate::random::Stream;
-use crate::{DataError, Passage, RankingSample, files};
+use crate::squad_file::{SquadFile, SquadQuestion};
+use crate::{DataError, Passage, RankingSample};
 
 /// How questions become lists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,38 +96,6 @@ fn tenth() -> f64 {
     0.1
 }
 
-#[derive(Deserialize)]
-struct File {
-    data: Vec<Article>,
-}
-
-#[derive(Deserialize)]
-struct Article {
-    #[serde(default)]
-    title: String,
-    paragraphs: Vec<Paragraph>,
-}
-
-#[derive(Deserialize)]
-struct Paragraph {
-    context: String,
-    qas: Vec<Question>,
-}
-
-#[derive(Deserialize)]
-struct Question {
-    id: String,
-    question: String,
-    #[serde(default)]
-    answers: Vec<Answer>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    /// In characters.
-    answer_start: usize,
-}
-
 /// A paragraph, or a passage of one, with its place.
 struct Context<'a> {
     doc_id: String,
@@ -151,8 +120,7 @@ impl SquadConfig {
     }
 
     pub(super) fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
-        let file: File = serde_json::from_slice(&files::read_bytes(&self.path)?)
-            .map_err(|error| DataError::malformed(&self.path, error.line() as u64, error.to_string()))?;
+        let file = SquadFile::read(&self.path)?;
         let (contexts, questions) = self.flatten(&file, sink);
         let index = Bm25Index::build(contexts.iter().map(|c| Bm25Document {
             doc_id: &c.doc_id,
@@ -185,7 +153,11 @@ impl SquadConfig {
     }
 
     /// Passages of all articles, and the questions of the chosen part with their passage's place.
-    fn flatten<'a>(&self, file: &'a File, sink: &mut Sink<'_>) -> (Vec<Context<'a>>, Vec<(usize, &'a Question)>) {
+    fn flatten<'a>(
+        &self,
+        file: &'a SquadFile,
+        sink: &mut Sink<'_>,
+    ) -> (Vec<Context<'a>>, Vec<(usize, &'a SquadQuestion)>) {
         let mut contexts = Vec::new();
         let mut questions = Vec::new();
         for (number, article) in file.data.iter().enumerate() {
@@ -262,7 +234,7 @@ impl SquadConfig {
 }
 
 /// Which piece of a paragraph a question is about: the only one, or the one in which its first answer starts.
-fn gold_piece(question: &Question, text: &str, pieces: &[Range<usize>]) -> Option<usize> {
+fn gold_piece(question: &SquadQuestion, text: &str, pieces: &[Range<usize>]) -> Option<usize> {
     if pieces.len() == 1 {
         return Some(0);
     }

@@ -7,6 +7,7 @@ use evaluator::answer::AnswerDecoder;
 use model::{BranchAlignment, TargetAlignment};
 
 use super::ModelArgs;
+use super::sampling::SamplingArgs;
 
 /// `monopass answer`.
 #[derive(Debug, Args)]
@@ -29,21 +30,9 @@ pub struct AnswerArgs {
     /// Tokens of an answer at most.
     #[arg(long, default_value_t = 32)]
     pub max_new_tokens: usize,
-    /// 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Draw among this many likeliest tokens; 0 for all.
-    #[arg(long, default_value_t = 0)]
-    pub top_k: usize,
-    /// Draw from the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f64,
-    /// Make tokens that occurred less likely: 1 does nothing, 1.05 a little.
-    #[arg(long, default_value_t = 1.0)]
-    pub repetition_penalty: f64,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Choice of tokens.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Print one JSON object: `answers`, `forward_passes`, `tokens_computed`, `seconds`.
     #[arg(long)]
     pub json: bool,

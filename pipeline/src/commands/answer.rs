@@ -7,7 +7,6 @@ use data::branched::{BranchPromptConfig, BranchPrompts};
 use evaluator::answer::{
     AnswerOptions, AnswerPrompt, Answers, answer_columns, answer_one_by_one, answer_shared_prefix,
 };
-use evaluator::sampling::Sampling;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -34,13 +33,7 @@ pub fn run(args: &AnswerArgs) -> anyhow::Result<()> {
     let options = AnswerOptions {
         max_new_tokens: args.max_new_tokens,
         end_tokens: prompts.end_tokens(),
-        sampling: Sampling {
-            temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
-            repetition_penalty: args.repetition_penalty,
-            seed: args.seed,
-        },
+        sampling: (&args.sampling).into(),
     };
     let screen = Screen::new(&args.questions, args.json);
     let mut texts = vec![Vec::new(); args.questions.len()];

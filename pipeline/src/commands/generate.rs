@@ -4,7 +4,6 @@ use std::io::Read as _;
 
 use anyhow::Context as _;
 use evaluator::generate::{GenerateOptions, generate};
-use evaluator::sampling::Sampling;
 use model::{ChatMessage, Tokenizer};
 use serde_json::json;
 
@@ -20,13 +19,7 @@ use crate::model_source;
 pub fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
-        sampling: Sampling {
-            temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
-            repetition_penalty: args.repetition_penalty,
-            seed: args.seed,
-        },
+        sampling: (&args.sampling).into(),
         ignore_eos: args.ignore_eos,
     };
     let loaded = model_source::load(&args.model)?;

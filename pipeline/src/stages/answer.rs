@@ -22,7 +22,7 @@ use crate::failure::Interrupted;
 use crate::model_source::{LoadedModel, ModelNote, load_folder};
 use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
-use crate::write_whole::{write_json, write_whole};
+use crate::write_whole::{read_json, write_json, write_whole};
 
 /// File with all evaluations of answers, beside the tables.
 pub const ANSWERS_FILE: &str = "answer_evaluations.json";
@@ -90,10 +90,7 @@ impl One<'_> {
         let content_key = inputs.digest();
         inputs.settings("normalisation", &self.config.normalisation)?;
         let result = self.file("json");
-        let from_file = || {
-            let text = fs::read_to_string(&result).with_context(|| format!("cannot read `{}`", result.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", result.display()))
-        };
+        let from_file = || read_json(&result);
         if self.experiment.is_finished(&self.name(), &inputs)? {
             return from_file();
         }

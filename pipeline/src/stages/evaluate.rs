@@ -26,7 +26,7 @@ use crate::head_parts::HeadParts;
 use crate::model_source::ModelNote;
 use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
-use crate::write_whole::{write_json, write_whole};
+use crate::write_whole::{read_json, write_json, write_whole};
 
 /// File with all evaluations, beside the tables.
 pub const EVALUATIONS_FILE: &str = "evaluations.json";
@@ -100,10 +100,7 @@ impl One<'_> {
         }
         let result = self.file("json");
         // What is told is always what the file tells, so that a skipped evaluation gives the same tables to the last digit.
-        let from_file = || {
-            let text = fs::read_to_string(&result).with_context(|| format!("cannot read `{}`", result.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", result.display()))
-        };
+        let from_file = || read_json(&result);
         if self.experiment.is_finished(&self.name(), &inputs)? {
             return from_file();
         }

@@ -1,9 +1,7 @@
 //! The HTML report: tables, curves, plots, warnings, data cards, settings.
 
-use std::fs;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use data::branched::{BranchPrompts, ColumnarTexts, Learned};
 use data::prepared::Card;
 use evaluator::answer::{AnswerEvaluation, answers_table};
@@ -17,6 +15,7 @@ use super::{Experiment, answer, prepare};
 use crate::config::resolved::to_yaml;
 use crate::failure::InputError;
 use crate::stamp::Inputs;
+use crate::write_whole::read_json;
 
 const STAGE: &str = "report";
 
@@ -69,15 +68,15 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
 
 fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
     let config = &experiment.config;
-    let evaluations: Vec<SetEvaluation> = read_json(experiment, EVALUATIONS_FILE)?;
-    let overlaps: Vec<Overlap> = read_json(experiment, OVERLAPS_FILE)?;
+    let evaluations: Vec<SetEvaluation> = beside_tables(experiment, EVALUATIONS_FILE)?;
+    let overlaps: Vec<Overlap> = beside_tables(experiment, OVERLAPS_FILE)?;
     let mut tables = config.evaluate.as_ref().map(|evaluate| tables_of(&evaluations, evaluate)).unwrap_or_default();
-    let answers: Vec<AnswerEvaluation> = read_json(experiment, answer::ANSWERS_FILE)?;
+    let answers: Vec<AnswerEvaluation> = beside_tables(experiment, answer::ANSWERS_FILE)?;
     if let Some(answer) = &config.answer {
         tables.push(answers_table(&answers, answer)?);
     }
     let mut overlaps = overlaps;
-    overlaps.extend(read_json::<Vec<Overlap>>(experiment, answer::OVERLAPS_FILE)?);
+    overlaps.extend(beside_tables::<Vec<Overlap>>(experiment, answer::OVERLAPS_FILE)?);
     let mut stages = Vec::new();
     for stage in experiment.stages() {
         let metrics = experiment.folder.train(&stage.name).join("metrics.jsonl");
@@ -106,13 +105,13 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
     })
 }
 
-fn read_json<T: serde::de::DeserializeOwned + Default>(experiment: &Experiment<'_>, name: &str) -> anyhow::Result<T> {
+/// A file beside the tables; the default when it is not there.
+fn beside_tables<T: serde::de::DeserializeOwned + Default>(
+    experiment: &Experiment<'_>,
+    name: &str,
+) -> anyhow::Result<T> {
     let path = experiment.folder.tables().join(name);
-    if !path.exists() {
-        return Ok(T::default());
-    }
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("`{}` is damaged", path.display()))
+    if path.exists() { read_json(&path) } else { Ok(T::default()) }
 }
 
 /// The best row of each model on the first set, by the first measure.

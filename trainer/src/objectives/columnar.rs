@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Loss, Objective, Totals, language_modelling_loss};
+use super::{Loss, Objective, Totals, language_modelling_only};
 
 /// The layout that is trained on.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -125,8 +125,7 @@ impl Objective for Columnar {
     }
 
     fn loss(&self, model: &CausalLm, hidden: &Tensor, batch: &MicroBatch, totals: &Totals) -> Loss {
-        let lm = language_modelling_loss(model, hidden, batch, totals);
-        Loss { total: lm.as_ref().map(Tensor::shallow_clone), parts: vec![lm] }
+        language_modelling_only(model, hidden, batch, totals)
     }
 }
 
@@ -144,7 +143,6 @@ impl Objective for SequentialQa {
     }
 
     fn loss(&self, model: &CausalLm, hidden: &Tensor, batch: &MicroBatch, totals: &Totals) -> Loss {
-        let lm = language_modelling_loss(model, hidden, batch, totals);
-        Loss { total: lm.as_ref().map(Tensor::shallow_clone), parts: vec![lm] }
+        language_modelling_only(model, hidden, batch, totals)
     }
 }

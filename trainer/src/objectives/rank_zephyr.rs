@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Loss, Objective, Totals, language_modelling_loss};
+use super::{Loss, Objective, Totals, language_modelling_only};
 
 /// RankZephyr has no settings of its own: `rank_zephyr: {}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +30,6 @@ impl Objective for RankZephyr {
     }
 
     fn loss(&self, model: &CausalLm, hidden: &Tensor, batch: &MicroBatch, totals: &Totals) -> Loss {
-        let lm = language_modelling_loss(model, hidden, batch, totals);
-        Loss { total: lm.as_ref().map(Tensor::shallow_clone), parts: vec![lm] }
+        language_modelling_only(model, hidden, batch, totals)
     }
 }
