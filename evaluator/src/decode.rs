@@ -7,6 +7,7 @@ mod continuation;
 mod drafted_list;
 mod jacobi;
 mod kind;
+mod last_prompt;
 mod medusa;
 mod node_probabilities;
 mod one_pass;
@@ -28,6 +29,7 @@ pub use blockwise::Blockwise;
 pub(crate) use continuation::{Continuation, check_context};
 pub use jacobi::Jacobi;
 pub use kind::{BuildDecoder, DecoderKind};
+pub use last_prompt::LastPrompt;
 pub use medusa::Medusa;
 pub(crate) use node_probabilities::read_behind;
 pub use one_pass::{LastRead, OnePass};
@@ -48,6 +50,19 @@ pub trait Decoder {
     /// # Errors
     /// A prompt that does not fit the model or the decoder; logits that are not finite.
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError>;
+
+    /// As [`Self::decode`], the pass over the prompt shared with the decoders before, where it begins with one.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    fn decode_behind(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        _last: &LastPrompt,
+    ) -> Result<Decoded, EvaluatorError> {
+        self.decode(model, prompt)
+    }
 }
 
 /// A ranking and its cost.

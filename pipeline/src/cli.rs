@@ -73,6 +73,25 @@ pub enum Command {
     Evaluate(ExperimentArgs),
     /// Write an experiment's report from its tables and training metrics.
     Report(ExperimentArgs),
+    /// Run one experiment file with many values, a few at a time, and put the tables together.
+    ///
+    /// A run that fails is reported and the others go on; the same command runs what is missing.
+    #[command(
+        after_help = "Example:\n  monopass sweep configs/sweeps/quickstart.yaml --dry-run\n\nA sweep file:\n  name: rates\n  experiment: configs/quickstart.yaml\n  over: {grid: {train.learning_rate: [1e-4, 3e-4], seed: [1, 2]}}"
+    )]
+    Sweep {
+        /// The sweep file (YAML).
+        file: PathBuf,
+        /// List the runs and stop.
+        #[arg(long)]
+        dry_run: bool,
+        /// Runs at a time; overrides the file's `jobs`.
+        #[arg(long, value_name = "N")]
+        jobs: Option<usize>,
+        /// Print one JSON object: how each run ended, and the table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Start the processes of a data-parallel run on this host and watch them, as torchrun does.
     ///
     /// Each process gets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. The first that fails ends the others,

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod prompt_render;
 pub mod rank;
 pub mod show_layout;
+pub mod sweep;
 
 use std::io::Write as _;
 
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Evaluate(args) => experiment::run(&args, experiment::Until::Evaluate),
         Command::Report(args) => experiment::run(&args, experiment::Until::Report),
         Command::Launch(args) => launch::run(&args),
+        Command::Sweep { file, dry_run, jobs, json } => sweep::run(&file, dry_run, jobs, json),
         Command::Rank(args) => rank::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Answer(args) => answer::run(&args),

@@ -13,4 +13,5 @@ pub mod progress;
 pub mod run_folder;
 pub mod stages;
 pub mod stamp;
+pub mod sweep;
 pub mod write_whole;

@@ -12,9 +12,13 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// All but sweeps, which are files of another kind.
 fn experiment_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.ends_with("configs/sweeps") {
+            continue;
+        }
         if path.is_dir() {
             experiment_files(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "yaml") {
@@ -32,6 +36,18 @@ fn every_committed_experiment_file_passes_the_check() {
     arguments.extend(files.iter().map(|file| file.to_str().unwrap()));
     let ended = Workplace::empty().run(&arguments).expect_code(0);
     assert_eq!(ended.stdout.lines().filter(|line| line.ends_with(": fine")).count(), files.len());
+}
+
+#[test]
+fn every_committed_sweep_lists_its_runs() {
+    let place = Workplace::empty();
+    for entry in std::fs::read_dir(repository().join("configs/sweeps")).unwrap() {
+        let file = entry.unwrap().path();
+        let output = place.monopass(&["sweep", file.to_str().unwrap(), "--dry-run"]).current_dir(repository()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("monopass run configs/"));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use model::CausalLm;
 use tch::Tensor;
 
 use super::continuation::{ColumnLogits, Continuation, OutputColumns};
-use super::{Decoded, Decoder, RepairCounts, check_context, check_prompt, prompt_with_opening};
+use super::{Decoded, Decoder, LastPrompt, RepairCounts, check_context, check_prompt, prompt_with_opening};
 use crate::EvaluatorError;
 
 /// Constrained greedy decoding. Equal logits go to the candidate that stands first in the input.
@@ -22,12 +22,21 @@ impl Decoder for AutoregressiveForced {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
+        self.decode_behind(model, prompt, &LastPrompt::default())
+    }
+
+    fn decode_behind(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        last: &LastPrompt,
+    ) -> Result<Decoded, EvaluatorError> {
         check_forced(prompt)?;
         let pending = prompt_with_opening(prompt);
         let answer = answer_tokens(prompt);
         check_context(model, &prompt.query_id, pending.len() + answer)?;
-        let mut text = Continuation::new(model, pending.len() + answer);
-        let (order, new_tokens) = write_ranking(&mut text, prompt, pending, &mut |_| ())?;
+        let (mut text, _) = last.read(model, &pending, pending.len() + answer);
+        let (order, new_tokens) = write_ranking(&mut text, prompt, Vec::new(), &mut |_| ())?;
         Ok(Decoded {
             order,
             scores: None,

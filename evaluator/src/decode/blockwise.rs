@@ -7,7 +7,7 @@ use model::{BlockwiseHeads, CausalLm, DraftHeads};
 use tch::{Device, Tensor, no_grad};
 
 use super::drafted_list::{DraftMethod, DraftedList, best_of};
-use super::{Decoded, Decoder};
+use super::{Decoded, Decoder, LastPrompt};
 use crate::EvaluatorError;
 
 /// The prompt's pass drafts the list: place 0 by the model's own row, place `i` by head `i`, each the best item not used before
@@ -37,8 +37,17 @@ impl Decoder for Blockwise {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
+        self.decode_behind(model, prompt, &LastPrompt::default())
+    }
+
+    fn decode_behind(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        last: &LastPrompt,
+    ) -> Result<Decoded, EvaluatorError> {
         check_heads(self.heads.as_ref(), prompt, "blockwise")?;
-        let list = DraftedList::start(model, prompt, 0)?;
+        let list = DraftedList::start(model, prompt, 0, last)?;
         list.finish(self.n_step, &mut Block { heads: &self.heads, accept_top_k: self.accept_top_k })
     }
 }

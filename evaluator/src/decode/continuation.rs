@@ -12,6 +12,8 @@ pub(crate) struct Continuation<'m> {
     pub model: &'m CausalLm,
     pub cache: KvCache,
     started: Instant,
+    /// Seconds spent before `started`.
+    charged: f64,
     /// Hidden state of the last token read, `[1, hidden]`.
     last: Option<Tensor>,
     pub passes: u32,
@@ -23,7 +25,19 @@ impl<'m> Continuation<'m> {
     pub fn new(model: &'m CausalLm, capacity: usize) -> Self {
         let started = Instant::now();
         let cache = model.new_cache(1, capacity as i64);
-        Self { model, cache, started, last: None, passes: 0, tokens: 0 }
+        Self { model, cache, started, charged: 0.0, last: None, passes: 0, tokens: 0 }
+    }
+
+    /// Behind one pass over `tokens` tokens that took `seconds`: what it left in the cache, and its last state `[1, hidden]`.
+    pub fn behind(model: &'m CausalLm, cache: KvCache, state: &Tensor, tokens: usize, seconds: f64) -> Self {
+        let (started, last) = (Instant::now(), Some(state.shallow_clone()));
+        Self { model, cache, started, charged: seconds, last, passes: 1, tokens: tokens as u64 }
+    }
+
+    /// Counts from now on, with `seconds` spent so far.
+    pub fn charge(&mut self, seconds: f64) {
+        self.started = Instant::now();
+        self.charged = seconds;
     }
 
     /// Reads `ids` in one pass; the last one's final hidden state, `[1, hidden]`. Without `ids` there is no pass, and the state
@@ -46,7 +60,7 @@ impl<'m> Continuation<'m> {
     }
 
     pub fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
+        self.charged + self.started.elapsed().as_secs_f64()
     }
 }
 

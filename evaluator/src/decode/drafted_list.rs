@@ -10,7 +10,7 @@ use model::{AttentionPattern, CausalLm, TokenTree};
 use tch::{Tensor, no_grad};
 
 use super::continuation::{Continuation, OutputColumns};
-use super::{Decoded, RepairCounts, check_context, check_prompt, prompt_with_opening, single_tokens};
+use super::{Decoded, LastPrompt, RepairCounts, check_context, check_prompt, prompt_with_opening, single_tokens};
 use crate::EvaluatorError;
 
 /// How a decoder drafts.
@@ -45,15 +45,19 @@ impl<'a> DraftedList<'a> {
     ///
     /// # Errors
     /// A prompt that does not fit the model, identifiers of several tokens, logits that are not finite.
-    pub fn start(model: &'a CausalLm, prompt: &'a RankingPrompt, tree_items: usize) -> Result<Self, EvaluatorError> {
+    pub fn start(
+        model: &'a CausalLm,
+        prompt: &'a RankingPrompt,
+        tree_items: usize,
+        last: &LastPrompt,
+    ) -> Result<Self, EvaluatorError> {
         check_prompt(prompt)?;
         let tokens = single_tokens(prompt)?;
         let ids = prompt_with_opening(prompt);
         let (n, item) = (tokens.len(), 1 + prompt.separator.len());
         check_context(model, &prompt.query_id, ids.len() + n * item)?;
-        let mut text = Continuation::new(model, ids.len() + (n + tree_items) * item);
+        let (text, state) = last.read(model, &ids, ids.len() + (n + tree_items) * item);
         let columns = OutputColumns::select(model, tokens.iter().copied());
-        let state = text.feed(&ids);
         let (decided, row) = (Vec::with_capacity(n), Vec::new());
         let mut list = Self { prompt, text, columns, tokens, decided, cached: 0, state, first_row: Vec::new(), row };
         list.row = list.score(&list.state)?.swap_remove(0);

@@ -7,7 +7,7 @@ use data::prompt::RankingPrompt;
 use model::CausalLm;
 
 use super::drafted_list::{DraftMethod, DraftedList, best_of};
-use super::{Decoded, Decoder};
+use super::{Decoded, Decoder, LastPrompt};
 use crate::EvaluatorError;
 
 /// Starts from the first token's ranking. A pass reads the list of the pass before, and each place, from left to right, takes
@@ -31,7 +31,16 @@ impl Decoder for Jacobi {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
-        let list = DraftedList::start(model, prompt, 0)?;
+        self.decode_behind(model, prompt, &LastPrompt::default())
+    }
+
+    fn decode_behind(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        last: &LastPrompt,
+    ) -> Result<Decoded, EvaluatorError> {
+        let list = DraftedList::start(model, prompt, 0, last)?;
         // place 0's row stands for all places: what it gives is the first token's ranking
         let mut iteration = Iteration { first_place: 0, rows: vec![list.row().to_vec()] };
         list.finish(self.n_step, &mut iteration)

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::parts::{DecoderParts, NeededHead};
 use super::settings::{BlockwiseSettings, JacobiSettings, MedusaSettings, SpeculativeSettings, label};
 use super::{
-    Autoregressive, AutoregressiveForced, Blockwise, Decoder, Drafter, Jacobi, LastRead, Medusa, OnePass, SingleToken,
-    Speculative,
+    Autoregressive, AutoregressiveForced, Blockwise, Decoder, Drafter, Jacobi, LastPrompt, LastRead, Medusa, OnePass,
+    SingleToken, Speculative,
 };
 use crate::EvaluatorError;
 
@@ -52,6 +52,8 @@ pub struct BuildDecoder<'a> {
     pub parts: &'a dyn DecoderParts,
     /// Shared by the variants of ONE-PASS.
     pub last_read: Rc<LastRead>,
+    /// Shared by the decoders that begin with a pass over the prompt.
+    pub last_prompt: Rc<LastPrompt>,
 }
 
 impl DecoderKind {
@@ -164,7 +166,7 @@ impl DecoderKind {
         if *self == Self::Autoregressive {
             return Ok(Box::new(Autoregressive::new(with.tokenizer.clone(), with.answer, with.max_new_tokens)));
         }
-        self.build_headed(with.parts, Rc::clone(&with.last_read))
+        self.build_headed(with.parts, Rc::clone(&with.last_read), Rc::clone(&with.last_prompt))
     }
 
     /// As [`Self::build`], for every kind but free text.
@@ -178,6 +180,7 @@ impl DecoderKind {
         &self,
         parts: &dyn DecoderParts,
         last_read: Rc<LastRead>,
+        last_prompt: Rc<LastPrompt>,
     ) -> Result<Box<dyn Decoder>, EvaluatorError> {
         let decoder: Box<dyn Decoder> = match self {
             Self::Autoregressive => panic!("free text is built with a tokenizer"),
@@ -203,7 +206,7 @@ impl DecoderKind {
                 Box::new(Medusa::new(heads, settings.levels, settings.branching, settings.n_step))
             }
         };
-        Ok(Box::new(Named { name: self.name(), decoder }))
+        Ok(Box::new(Named { name: self.name(), decoder, last_prompt }))
     }
 }
 
@@ -211,6 +214,7 @@ impl DecoderKind {
 struct Named {
     name: String,
     decoder: Box<dyn Decoder>,
+    last_prompt: Rc<LastPrompt>,
 }
 
 impl Decoder for Named {
@@ -219,7 +223,7 @@ impl Decoder for Named {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &data::prompt::RankingPrompt) -> Result<super::Decoded, EvaluatorError> {
-        self.decoder.decode(model, prompt)
+        self.decoder.decode_behind(model, prompt, &self.last_prompt)
     }
 }
 

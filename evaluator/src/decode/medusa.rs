@@ -8,7 +8,7 @@ use model::{CausalLm, MedusaHeads};
 
 use super::blockwise::{check_heads, head_rows};
 use super::drafted_list::{DraftMethod, DraftedList, ItemTree, ranked};
-use super::{Decoded, Decoder};
+use super::{Decoded, Decoder, LastPrompt};
 use crate::EvaluatorError;
 
 /// The first level of the tree is the model's own next item, which is certain; level `i + 1` holds, under each node, the best
@@ -47,8 +47,17 @@ impl Decoder for Medusa {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
+        self.decode_behind(model, prompt, &LastPrompt::default())
+    }
+
+    fn decode_behind(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        last: &LastPrompt,
+    ) -> Result<Decoded, EvaluatorError> {
         check_heads(self.heads.as_ref(), prompt, "medusa")?;
-        let list = DraftedList::start(model, prompt, self.tree_items())?;
+        let list = DraftedList::start(model, prompt, self.tree_items(), last)?;
         list.finish(self.n_step, &mut Branches { settings: self })
     }
 }

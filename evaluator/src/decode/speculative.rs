@@ -8,7 +8,7 @@ use model::CausalLm;
 
 use super::continuation::{Continuation, OutputColumns};
 use super::drafted_list::{DraftMethod, DraftedList, best_of, ranked};
-use super::{Decoded, Decoder, check_context, prompt_with_opening};
+use super::{Decoded, Decoder, LastPrompt, check_context, prompt_with_opening};
 use crate::EvaluatorError;
 
 /// What proposes items.
@@ -51,7 +51,16 @@ impl Decoder for Speculative {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
-        let list = DraftedList::start(model, prompt, 0)?;
+        self.decode_behind(model, prompt, &LastPrompt::default())
+    }
+
+    fn decode_behind(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        last: &LastPrompt,
+    ) -> Result<Decoded, EvaluatorError> {
+        let list = DraftedList::start(model, prompt, 0, last)?;
         match &self.drafter {
             Drafter::SelfDraft => list.finish(self.n_step, &mut SelfDrafting { num_draft: self.num_draft }),
             Drafter::Model(draft) => {

@@ -232,6 +232,7 @@ proptest! {
                 max_new_tokens: None,
                 parts: &NoParts,
                 last_read: std::rc::Rc::default(),
+                last_prompt: std::rc::Rc::default(),
             };
             for kind in DecoderKind::PLAIN {
                 if kind == DecoderKind::SingleToken && identifiers == Identifiers::Numeric {

@@ -52,9 +52,9 @@ pub fn check(config: &ExperimentConfig) -> Vec<Problem> {
     problems
 }
 
-pub(super) const PLAIN: &str = "letters, digits, `-`, `_` and `.`, beginning with a letter or digit";
+pub(crate) const PLAIN: &str = "letters, digits, `-`, `_` and `.`, beginning with a letter or digit";
 
-pub(super) fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     name.starts_with(|letter: char| letter.is_ascii_alphanumeric())
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
 }

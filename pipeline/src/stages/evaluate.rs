@@ -154,6 +154,7 @@ impl One<'_> {
             max_new_tokens: self.config.max_new_tokens,
             parts: &parts,
             last_read: Rc::default(),
+            last_prompt: Rc::default(),
         };
         let decoders = self.config.decoders.iter().map(|kind| kind.build(&with)).collect::<Result<Vec<_>, _>>()?;
         let judgements = self.judgements(&data.sets[self.set])?;
