@@ -4,8 +4,13 @@ use model::causal_lm::NamedParameter;
 use native::optim::{AdamWStep, adamw_step};
 use tch::{Kind, Tensor};
 
-use crate::config::{Precision, TrainConfig};
+use std::ops::Range;
+
+use crate::TrainError;
+use crate::config::{Distribution, Precision, TrainConfig};
+use crate::distribution::Ranks;
 use crate::gradients::Gradients;
+use crate::shards::{Cut, part, share};
 
 /// Optimiser state of all trainable parameters.
 #[derive(Debug)]
@@ -15,6 +20,8 @@ pub struct AdamW {
     eps: f64,
     weight_decay: f64,
     updates: i64,
+    /// Set when the ranks hold shares of the state.
+    cut: Option<Cut>,
 }
 
 #[derive(Debug)]
@@ -23,20 +30,59 @@ struct ParameterState {
     /// Shares storage with the model.
     tensor: Tensor,
     decays: bool,
+    /// Elements whose state this rank holds, flat; all of them, in the parameter's shape, when absent.
+    own: Option<Range<i64>>,
     master: Option<Tensor>,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
 }
 
 impl AdamW {
-    /// Fresh state: masters copied from the weights, moments zero.
-    pub fn new(parameters: Vec<NamedParameter>, config: &TrainConfig) -> Self {
+    /// Fresh state: masters copied from the weights, moments zero. With `distribution: zero1`, this rank's share of it.
+    pub fn new(parameters: Vec<NamedParameter>, config: &TrainConfig, ranks: &Ranks) -> Self {
         let precision = config.precision;
+        let sharded = config.distribution == Distribution::Zero1 && ranks.world_size() > 1;
+        let lengths = || parameters.iter().map(|parameter| parameter.tensor.numel() as i64).collect();
+        let cut = sharded.then(|| Cut::new(lengths(), ranks.world_size()));
+        let own: Vec<Option<Range<i64>>> = match &cut {
+            Some(cut) => cut.of(ranks.rank()).into_iter().map(Some).collect(),
+            None => vec![None; parameters.len()],
+        };
         let parameters = parameters
             .into_iter()
-            .map(|NamedParameter { name, tensor, decays }| ParameterState::new(name, tensor, decays, precision))
+            .zip(own)
+            .map(|(NamedParameter { name, tensor, decays }, own)| {
+                ParameterState::new(name, tensor, decays, own, precision)
+            })
             .collect();
-        Self { parameters, betas: config.betas, eps: config.eps, weight_decay: config.weight_decay, updates: 0 }
+        Self { parameters, betas: config.betas, eps: config.eps, weight_decay: config.weight_decay, updates: 0, cut }
+    }
+
+    /// Whether this rank holds a share of the state only.
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// Sends the elements this rank updated to the others, and takes theirs. Nothing to do when all ranks update everything.
+    ///
+    /// # Errors
+    /// Another rank failed or did not come in time.
+    pub fn share(&self, ranks: &Ranks) -> Result<(), TrainError> {
+        let Some(cut) = &self.cut else { return Ok(()) };
+        let tensors: Vec<Tensor> = self.parameters.iter().map(|state| state.tensor.detach()).collect();
+        share(&tensors, cut, ranks)
+    }
+
+    /// Masters anew from the weights.
+    pub(crate) fn reset_masters(&mut self) {
+        tch::no_grad(|| {
+            for state in &mut self.parameters {
+                let weights = state.own_weights();
+                if let Some(master) = &mut state.master {
+                    master.copy_(&weights);
+                }
+            }
+        });
     }
 
     /// One update with learning rate `lr`; gradients are multiplied by `grad_scale` first. Parameters without a gradient stay
@@ -55,8 +101,13 @@ impl AdamW {
                     weight_decay: if state.decays { self.weight_decay } else { 0.0 },
                     grad_scale,
                 };
+                let (mut weights, gradient) = match &state.own {
+                    None => (state.tensor.shallow_clone(), gradient),
+                    Some(own) if own.is_empty() => continue,
+                    Some(own) => (part(&state.tensor, own), part(&gradient.contiguous(), own)),
+                };
                 let master = state.master.as_mut();
-                adamw_step(&mut state.tensor, master, &gradient, &mut state.exp_avg, &mut state.exp_avg_sq, &step);
+                adamw_step(&mut weights, master, &gradient, &mut state.exp_avg, &mut state.exp_avg_sq, &step);
             }
         });
     }
@@ -76,11 +127,15 @@ impl AdamW {
         self.parameters.iter().map(|state| (state.name.clone(), state.tensor.detach())).collect()
     }
 
-    /// Masters and moments by name, sharing storage with this optimiser.
+    /// Masters and moments by name, sharing storage with this optimiser; a share's names end in `@` and its first element.
     pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
         let mut tensors = Vec::new();
         for state in &self.parameters {
-            let name = &state.name;
+            let name = match &state.own {
+                None => state.name.clone(),
+                Some(own) if own.is_empty() => continue,
+                Some(own) => format!("{}@{}", state.name, own.start),
+            };
             if let Some(master) = &state.master {
                 tensors.push((format!("master.{name}"), master.shallow_clone()));
             }
@@ -92,9 +147,12 @@ impl AdamW {
 }
 
 impl ParameterState {
-    fn new(name: String, tensor: Tensor, decays: bool, precision: Precision) -> Self {
+    fn new(name: String, tensor: Tensor, decays: bool, own: Option<Range<i64>>, precision: Precision) -> Self {
         tch::no_grad(|| {
-            let plain = tensor.detach();
+            let plain = match &own {
+                None => tensor.detach(),
+                Some(own) => part(&tensor, own),
+            };
             let has_master = precision.keeps_masters() && plain.kind() != Kind::Float;
             let moment = || Tensor::zeros(plain.size(), (precision.moments(), plain.device()));
             Self {
@@ -104,7 +162,13 @@ impl ParameterState {
                 name,
                 tensor,
                 decays,
+                own,
             }
         })
+    }
+
+    /// The weights whose state this rank holds.
+    fn own_weights(&self) -> Tensor {
+        self.own.as_ref().map_or_else(|| self.tensor.detach(), |own| part(&self.tensor, own))
     }
 }

@@ -57,7 +57,7 @@ pub fn train_step(
     let ranks = Ranks::single();
     let parameters = model.trainable_parameters();
     let tensors = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
-    let mut optimizer = AdamW::new(parameters, &config);
+    let mut optimizer = AdamW::new(parameters, &config, &ranks);
     let mut gradients = Gradients::new(tensors, false, gradient_checkpointing, &ranks)?;
     let batch = random_batch(model.config.vocab_size, prompt_tokens, label_tokens);
 

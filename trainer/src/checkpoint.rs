@@ -2,7 +2,8 @@
 //!
 //! `checkpoints/step-00000100/` holds
 //! - `weights.safetensors`: trainable weights by name, in the model's kind;
-//! - `optimizer.safetensors`: `master.*`, `exp_avg.*`, `exp_avg_sq.*`;
+//! - `optimizer.safetensors`: `master.*`, `exp_avg.*`, `exp_avg_sq.*`; where ranks hold shares of them, a file a rank
+//!   (`optimizer-00001-of-00002.safetensors`) of flat tensors whose names end in `@` and their first element;
 //! - `state.json`: where the run stands ([`TrainerState`]);
 //! - `config.json`: the resolved settings;
 //! - `manifest.json`: size and BLAKE3 of each of the above, written last.
@@ -20,9 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-pub use read::{Found, find_latest};
-pub use tensor_file::{read_into, write_tensors};
-pub use write::{Content, save};
+pub use read::{Found, find_latest, load_optimizer};
+pub use tensor_file::{read_into, read_overlaps, write_tensors};
+pub use write::{Content, Share, begin, finish, save, write_share};
+pub(crate) use write::{abandon, bytes_of};
 
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -102,6 +104,6 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-fn folder_name(step: u64) -> String {
+pub(crate) fn folder_name(step: u64) -> String {
     format!("{PREFIX}{step:08}")
 }

@@ -45,6 +45,17 @@ impl Precision {
     }
 }
 
+/// What each of several ranks holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Weights and optimiser state, all of them; gradients are summed.
+    #[default]
+    Ddp,
+    /// Weights, and its share of the optimiser's state: the same result to the bit, less memory, a little more traffic.
+    Zero1,
+}
+
 /// When checkpoints are written and how many stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -92,6 +103,8 @@ pub struct TrainConfig {
     pub too_long: TooLong,
     /// Kinds of weights and optimiser state: `fp32`, `bf16_master` or `bf16`. Default `bf16_master`.
     pub precision: Precision,
+    /// What each of several ranks holds: `ddp` or `zero1` (the optimiser's state in shares). Default `ddp`.
+    pub distribution: Distribution,
     /// Recompute activations in the backward pass: less memory, about a third more time. Default false.
     pub gradient_checkpointing: bool,
     /// NEFTune's alpha: uniform noise of +-alpha / sqrt(tokens x features) on embeddings; 0 for none. Default 0
@@ -144,6 +157,7 @@ impl Default for TrainConfig {
             max_micro_batch_tokens: 4096,
             too_long: TooLong::Skip,
             precision: Precision::Bf16Master,
+            distribution: Distribution::Ddp,
             gradient_checkpointing: false,
             neftune_alpha: 0.0,
             shuffle: true,

@@ -173,6 +173,55 @@ impl Ranks {
         })
     }
 
+    /// Overwrites `tensors`, of one kind, with those of `owner`, in one message.
+    ///
+    /// # Errors
+    /// As [`Self::sum`].
+    pub(crate) fn broadcast_from(&self, owner: usize, tensors: &[Tensor]) -> Result<(), TrainError> {
+        let Some(group) = &self.group else {
+            return Ok(());
+        };
+        tch::no_grad(|| {
+            let mut flat = Tensor::cat(tensors, 0); // [elements of all]
+            group
+                .broadcast(&mut flat, owner)
+                .map_err(|source| self.explain("sending updated weights to the others", source))?;
+            let mut start = 0;
+            for tensor in tensors.iter().filter(|_| self.rank != owner) {
+                let length = tensor.numel() as i64;
+                tensor.shallow_clone().copy_(&flat.narrow(0, start, length));
+                start += length;
+            }
+            Ok(())
+        })
+    }
+
+    /// The lowest rank that failed, known to all.
+    ///
+    /// # Errors
+    /// As [`Self::sum`].
+    pub(crate) fn first_failed(&self, failed: bool) -> Result<Option<usize>, TrainError> {
+        let mut flags = vec![0.0; self.world_size];
+        flags[self.rank] = f64::from(u8::from(failed));
+        Ok(self.sum(&flags)?.iter().position(|flag| *flag > 0.0))
+    }
+
+    /// This rank's result when all succeeded; all fail when one did. `what` says what the one could not do.
+    ///
+    /// # Errors
+    /// This rank's own error, or that another failed.
+    pub(crate) fn agree<T>(&self, result: Result<T, TrainError>, what: &str) -> Result<T, TrainError> {
+        if let Err(error) = &result {
+            self.report_failure(error);
+        }
+        let failed = self.first_failed(result.is_err())?;
+        let value = result?;
+        match failed {
+            None => Ok(value),
+            Some(failed) => Err(TrainError::OtherRank { rank: self.rank, failed, message: what.to_owned() }),
+        }
+    }
+
     /// Waits for all ranks.
     ///
     /// # Errors

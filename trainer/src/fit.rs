@@ -1,15 +1,16 @@
 //! The training loop of one stage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use data::DataError;
 use data::batch::{LoaderConfig, StepBatch};
 use model::CausalLm;
+use tch::Tensor;
 
 use crate::TrainError;
-use crate::checkpoint::{self, Content, Found, TrainerState};
+use crate::checkpoint::{self, Content, Found, Share, TrainerState};
 use crate::config::TrainConfig;
 use crate::distribution::Ranks;
 use crate::metrics::MetricsLog;
@@ -236,32 +237,53 @@ impl Fit<'_, '_> {
         self.state.step == self.state.num_steps || (every > 0 && self.state.step.is_multiple_of(every))
     }
 
-    /// Rank 0 writes; all ranks learn whether it could.
+    /// Rank 0 writes, and every rank its share where there are shares; all ranks learn whether all could.
     fn save_checkpoint(&self, progress: &Progress) -> Result<(), TrainError> {
-        let result = if self.run.ranks.is_main() { self.write_checkpoint(progress) } else { Ok(()) };
-        if let Err(error) = &result {
-            self.run.ranks.report_failure(error);
+        let ranks = self.run.ranks;
+        let folder = resume::checkpoints_folder(self.run.folder);
+        if !self.learner.optimizer.is_sharded() {
+            let state = self.learner.optimizer.state();
+            let saved = self.on_main(|content, keep| {
+                let content = Content { optimizer: &state, ..*content };
+                checkpoint::save(&folder, &content, keep)
+            });
+            return self.told(ranks.agree(saved, "it could not write a checkpoint")?, progress);
         }
-        let failed = self.run.ranks.any(result.is_err())?;
-        result?;
-        if failed {
-            let message = "it could not write a checkpoint".to_owned();
-            return Err(TrainError::OtherRank { rank: self.run.ranks.rank(), failed: 0, message });
+        let step = self.state.step;
+        let (rank, world_size) = (ranks.rank(), ranks.world_size());
+        let own = self.learner.optimizer.state();
+        let bytes = |tensors: &[(String, Tensor)]| tensors.iter().map(|(_, t)| checkpoint::bytes_of(t)).sum::<u64>();
+        let states = ranks.sum(&[bytes(&own) as f64])?[0] as u64;
+        let begun = self.on_main(|content, _| checkpoint::begin(&folder, step, states + bytes(content.weights)));
+        ranks.agree(begun, "it could not begin a checkpoint")?;
+        let written = checkpoint::write_share(&folder, step, Share { rank, world_size }, &own);
+        let written = ranks.agree(written, "it could not write its share of a checkpoint");
+        if written.is_err() && ranks.is_main() {
+            checkpoint::abandon(&folder, step);
         }
-        Ok(())
+        written?;
+        let finished = self.on_main(|content, keep| checkpoint::finish(&folder, content, world_size, keep));
+        self.told(ranks.agree(finished, "it could not write a checkpoint")?, progress)
     }
 
-    fn write_checkpoint(&self, progress: &Progress) -> Result<(), TrainError> {
+    /// What rank 0 does with a checkpoint's content (without optimiser state) and the number kept; nothing on the others.
+    fn on_main<T>(
+        &self,
+        work: impl FnOnce(&Content<'_>, usize) -> Result<T, TrainError>,
+    ) -> Result<Option<T>, TrainError> {
+        if !self.run.ranks.is_main() {
+            return Ok(None);
+        }
         let config = serde_json::to_value(self.config).expect("settings are plain structs");
-        let content = Content {
-            weights: &self.learner.optimizer.weights(),
-            optimizer: &self.learner.optimizer.state(),
-            state: &self.state,
-            config: &config,
-        };
-        let folder = resume::checkpoints_folder(self.run.folder);
-        let path = checkpoint::save(&folder, &content, self.config.checkpoint.keep)?;
-        progress.remark(&format!("checkpoint `{}`", path.display()));
+        let weights = self.learner.optimizer.weights();
+        let content = Content { weights: &weights, optimizer: &[], state: &self.state, config: &config };
+        work(&content, self.config.checkpoint.keep).map(Some)
+    }
+
+    fn told(&self, path: Option<PathBuf>, progress: &Progress) -> Result<(), TrainError> {
+        if let Some(path) = path {
+            progress.remark(&format!("checkpoint `{}`", path.display()));
+        }
         Ok(())
     }
 

@@ -201,7 +201,7 @@ impl<'a> Gradients<'a> {
 }
 
 /// Neighbours of one kind, at most [`BUCKET_BYTES`] together unless a single one is larger.
-fn buckets(gradients: &[Tensor]) -> Vec<&[Tensor]> {
+pub(crate) fn buckets(gradients: &[Tensor]) -> Vec<&[Tensor]> {
     let bytes = |gradient: &Tensor| gradient.numel() as i64 * gradient.kind().elt_size_in_bytes() as i64;
     let mut buckets = Vec::new();
     let (mut start, mut held) = (0, 0);

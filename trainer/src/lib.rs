@@ -54,6 +54,7 @@ mod progress;
 pub mod resume;
 pub mod schedule;
 pub mod seeds;
+mod shards;
 mod studied_batch;
 pub mod tensorboard;
 mod train;

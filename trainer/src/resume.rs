@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use tch::Tensor;
+
 use crate::TrainError;
 use crate::adamw::AdamW;
-use crate::checkpoint::{Found, TrainerState, find_latest};
+use crate::checkpoint::{Found, TrainerState, find_latest, folder_name, load_optimizer};
 use crate::config::TrainConfig;
 use crate::distribution::Ranks;
 use crate::fit::Run;
@@ -13,7 +15,8 @@ use crate::fit::Run;
 pub(crate) const FORMAT: u32 = 1;
 
 /// Settings that may differ between a checkpoint and the run that continues it without changing what is learned.
-const HARMLESS: [&str; 6] = [
+const HARMLESS: [&str; 7] = [
+    "distribution",
     "log_every",
     "checkpoint",
     "prefetch_steps",
@@ -64,6 +67,7 @@ pub(crate) fn restore(
         state.tokens as f64,
         state.seconds,
     ];
+    let resumed = run.ranks.from_main(f64::from(u8::from(found.is_some())))? > 0.0;
     let mut main = [0.0; 7];
     if run.ranks.is_main() {
         main = numbers;
@@ -74,24 +78,26 @@ pub(crate) fn restore(
     (state.updates, state.seconds) = (main[2] as i64, main[6]);
     optimizer.set_updates(state.updates);
 
-    let tensors = optimizer.weights().into_iter().chain(optimizer.state());
-    run.ranks.broadcast(&mut tensors.map(|(_, tensor)| tensor).collect::<Vec<_>>())?;
+    let broadcast = |tensors: Vec<(String, Tensor)>| {
+        run.ranks.broadcast(&mut tensors.into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())
+    };
+    broadcast(optimizer.weights())?;
+    match (optimizer.is_sharded(), resumed) {
+        (false, _) => broadcast(optimizer.state())?,
+        (true, false) => optimizer.reset_masters(),
+        (true, true) => {
+            let path = checkpoints_folder(run.folder).join(folder_name(state.step));
+            let read = load_optimizer(&path, &optimizer.state());
+            run.ranks.agree(read, "it could not read its share of the checkpoint")?;
+        }
+    }
     Ok(found)
 }
 
 /// Runs `work` on rank 0; all ranks fail when it fails.
 fn on_main<T>(ranks: &Ranks, work: impl FnOnce() -> Result<T, TrainError>) -> Result<Option<T>, TrainError> {
     let result = if ranks.is_main() { work().map(Some) } else { Ok(None) };
-    if let Err(error) = &result {
-        ranks.report_failure(error);
-    }
-    let failed = ranks.any(result.is_err())?;
-    let value = result?;
-    if failed {
-        let message = "it could not read its checkpoints".to_owned();
-        return Err(TrainError::OtherRank { rank: ranks.rank(), failed: 0, message });
-    }
-    Ok(value)
+    ranks.agree(result, "it could not read its checkpoints")
 }
 
 fn restore_main(
@@ -104,7 +110,11 @@ fn restore_main(
         return Ok(None);
     };
     check_same_run(&found, state, config)?;
-    found.load(&optimizer.weights(), &optimizer.state())?;
+    if optimizer.is_sharded() {
+        found.load_weights(&optimizer.weights())?;
+    } else {
+        found.load(&optimizer.weights(), &optimizer.state())?;
+    }
     let planned = state.num_steps;
     *state = TrainerState { num_steps: planned, world_size: state.world_size, ..found.state.clone() };
     tracing::info!("continuing from `{}` (step {} of {planned})", found.path.display(), state.step);

@@ -55,7 +55,7 @@ fn train_stage(
     objective.prepare(model).map_err(|problem| TrainError::Config { problems: vec![problem] })?;
     let parameters: Vec<_> = model.trainable_parameters().into_iter().chain(objective.parameters()).collect();
     let tensors: Vec<Tensor> = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
-    let mut optimizer = AdamW::new(parameters, config);
+    let mut optimizer = AdamW::new(parameters, config, run.ranks);
     let mut state = resume::fresh_state(config, &run);
     let resumed = resume::restore(&mut optimizer, &mut state, config, &run)?;
     // After restoring: the reducer's hooks see the tensors as they will be trained.

@@ -93,6 +93,7 @@ pub fn train_step(
             settings.learning_rate,
             clip_scale(grad_norm, settings.max_grad_norm),
         );
+        learner.optimizer.share(ranks)?;
     }
     learner.gradients.clear();
     learner.model.set_dropout_seed(None);

@@ -8,6 +8,8 @@ use data::sources::{RankingSetConfig, SourceConfig};
 use model::ModelConfig;
 use model::estimate::{self, TrainingMemorySettings};
 use serde_json::{Value, json};
+use trainer::TrainConfig;
+use trainer::config::Distribution;
 use trainer::objectives::TrainsOn;
 
 use crate::commands::print_json;
@@ -139,7 +141,7 @@ fn plan_stage(
             weight_bytes: bytes,
             master_weights: settings.precision.keeps_masters(),
             optimizer_bytes,
-            optimizer_shards: 1,
+            optimizer_shards: shards(settings),
             tokens,
             label_tokens: tokens / LABEL_SHARE,
             gradient_checkpointing: settings.gradient_checkpointing,
@@ -160,6 +162,12 @@ fn plan_stage(
         "memory_mib": memory,
         "trained": folder.model(&stage.name).exists(),
     })
+}
+
+/// Ranks that share the optimiser's state: those that the environment speaks of.
+fn shards(settings: &TrainConfig) -> i64 {
+    let ranks = || std::env::var("WORLD_SIZE").ok()?.trim().parse::<i64>().ok();
+    if settings.distribution == Distribution::Zero1 { ranks().unwrap_or(1).max(1) } else { 1 }
 }
 
 fn print_text(plan: &Value) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use tch::Tensor;
 
-use super::tensor_file::read_into;
+use super::tensor_file::{read_into, read_overlaps};
 use super::{CONFIG, MANIFEST, Manifest, OPTIMIZER, STATE, TrainerState, WEIGHTS};
 use crate::TrainError;
 
@@ -52,18 +52,50 @@ impl Found {
     /// # Errors
     /// The tensors are not those of this model.
     pub fn load(&self, weights: &[(String, Tensor)], optimizer: &[(String, Tensor)]) -> Result<(), TrainError> {
-        read_into(&self.path.join(WEIGHTS), weights)?;
-        read_into(&self.path.join(OPTIMIZER), optimizer)
+        self.load_weights(weights)?;
+        load_optimizer(&self.path, optimizer)
+    }
+
+    /// Reads the weights into their places.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_weights(&self, weights: &[(String, Tensor)]) -> Result<(), TrainError> {
+        read_into(&self.path.join(WEIGHTS), weights)
+    }
+}
+
+/// Reads optimiser state, or a rank's share of it, into its place, in whatever shares the checkpoint in `path` holds it.
+///
+/// # Errors
+/// The tensors are not those of this model.
+pub fn load_optimizer(path: &Path, wanted: &[(String, Tensor)]) -> Result<(), TrainError> {
+    let manifest: Manifest = read_json(path, MANIFEST)?;
+    let files: Vec<PathBuf> = manifest.optimizer_files().map(|name| path.join(name)).collect();
+    let whole = wanted.iter().all(|(name, _)| !name.contains('@'));
+    match &files[..] {
+        [file] if whole && file.ends_with(OPTIMIZER) => read_into(file, wanted),
+        files => read_overlaps(files, wanted),
+    }
+}
+
+impl Manifest {
+    fn optimizer_files(&self) -> impl Iterator<Item = &str> {
+        let names = self.files.iter().map(|file| file.name.as_str());
+        names.filter(|name| name.starts_with("optimizer") && name.ends_with(".safetensors"))
     }
 }
 
 fn verify(path: &Path) -> Result<(TrainerState, serde_json::Value), TrainError> {
     let damaged = |problem: String| TrainError::DamagedCheckpoint { path: path.to_path_buf(), problem };
     let manifest: Manifest = read_json(path, MANIFEST)?;
-    for wanted in [WEIGHTS, OPTIMIZER, STATE, CONFIG] {
+    for wanted in [WEIGHTS, STATE, CONFIG] {
         if !manifest.files.iter().any(|file| file.name == wanted) {
             return Err(damaged(format!("`{MANIFEST}` does not list `{wanted}`")));
         }
+    }
+    if manifest.optimizer_files().next().is_none() {
+        return Err(damaged(format!("`{MANIFEST}` does not list `{OPTIMIZER}` or parts of it")));
     }
     for file in &manifest.files {
         let (bytes, hash) =

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
@@ -81,6 +81,67 @@ pub fn read_into(path: &Path, wanted: &[(String, Tensor)]) -> Result<(), TrainEr
         tch::no_grad(|| tensor.detach().f_copy_(&value)).map_err(TrainError::torch("reading a weight"))?;
     }
     Ok(())
+}
+
+/// Reads flat tensors from files that hold them, or pieces of them, in whatever cuts: a name is `NAME` or `NAME@FIRST`, where FIRST is the
+/// number of its first element in the whole tensor.
+///
+/// # Errors
+/// A file cannot be read, a tensor is of another kind, or some elements are in none of the files.
+pub fn read_overlaps(files: &[PathBuf], wanted: &[(String, Tensor)]) -> Result<(), TrainError> {
+    let mut filled = vec![0; wanted.len()];
+    let mut buffer = Vec::new();
+    for path in files {
+        let damaged = |problem: String| TrainError::DamagedCheckpoint { path: path.clone(), problem };
+        let mut file = File::open(path).map_err(TrainError::io("open", path))?;
+        let (header, data_start) = read_header(&mut file, path)?;
+        for (name, entry) in header.iter().filter(|(name, _)| *name != "__metadata__") {
+            let (base, from) = name_and_first(name);
+            let offset = entry["data_offsets"][0].as_u64().unwrap_or(u64::MAX);
+            let elements: i64 = entry["shape"].as_array().into_iter().flatten().filter_map(Value::as_i64).product();
+            for ((wanted, tensor), filled) in wanted.iter().zip(&mut filled) {
+                let (wanted, own) = name_and_first(wanted);
+                if wanted != base {
+                    continue;
+                }
+                let (low, high) = (from.max(own), (from + elements).min(own + tensor.numel() as i64));
+                if low >= high {
+                    continue;
+                }
+                if entry["dtype"] != json!(describe(tensor)?) {
+                    let kind = describe(tensor)?;
+                    return Err(damaged(format!(
+                        "tensor `{name}` has dtype {}, the model has \"{kind}\"",
+                        entry["dtype"]
+                    )));
+                }
+                let size = tensor.kind().elt_size_in_bytes();
+                buffer.resize((high - low) as usize * size, 0);
+                let start = offset.saturating_add((low - from) as u64 * size as u64).saturating_add(data_start);
+                file.seek(SeekFrom::Start(start)).map_err(TrainError::io("read", path))?;
+                file.read_exact(&mut buffer).map_err(TrainError::io("read", path))?;
+                let value = Tensor::f_from_data_size(&buffer, &[high - low], tensor.kind())
+                    .map_err(TrainError::torch("reading a weight"))?;
+                let place = tensor.detach().view(-1).narrow(0, low - own, high - low);
+                tch::no_grad(|| place.shallow_clone().f_copy_(&value))
+                    .map_err(TrainError::torch("reading a weight"))?;
+                *filled += high - low;
+            }
+        }
+    }
+    let missing = wanted.iter().zip(&filled).find(|((_, tensor), filled)| **filled != tensor.numel() as i64);
+    match (missing, files.first()) {
+        (None, _) => Ok(()),
+        (Some(((name, tensor), filled)), file) => Err(TrainError::DamagedCheckpoint {
+            path: file.and_then(|file| file.parent()).unwrap_or(Path::new("")).to_path_buf(),
+            problem: format!("its optimiser files hold {filled} of the {} elements of `{name}`", tensor.numel()),
+        }),
+    }
+}
+
+/// `NAME@FIRST` in its parts; FIRST is 0 without `@`.
+fn name_and_first(name: &str) -> (&str, i64) {
+    name.rsplit_once('@').and_then(|(base, first)| Some((base, first.parse().ok()?))).unwrap_or((name, 0))
 }
 
 fn read_header(file: &mut File, path: &Path) -> Result<(Map<String, Value>, u64), TrainError> {

@@ -28,6 +28,26 @@ pub struct Content<'a> {
     pub config: &'a serde_json::Value,
 }
 
+/// One rank's part of the optimiser's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The rank, from 0.
+    pub rank: usize,
+    /// Ranks.
+    pub world_size: usize,
+}
+
+impl Share {
+    fn file(self) -> String {
+        format!("optimizer-{:05}-of-{:05}.safetensors", self.rank + 1, self.world_size)
+    }
+
+    /// What the manifest will say of the file; read and removed by [`finish`].
+    fn entry_file(self) -> String {
+        format!("{}.json", self.file())
+    }
+}
+
 /// Writes a checkpoint into `folder` and removes all but the newest `keep`. Returns its path.
 ///
 /// # Errors
@@ -43,36 +63,105 @@ fn save_with(
     keep: usize,
     free_bytes: impl Fn(&Path) -> Option<u64>,
 ) -> Result<PathBuf, TrainError> {
+    let needed = needed_bytes(content.weights.iter().chain(content.optimizer));
+    begin_with(folder, content.state.step, needed, &free_bytes)?;
+    end(folder, content, &[], keep, needed, &free_bytes)
+}
+
+/// Makes room for the parts of a checkpoint of `needed` bytes of tensors. For rank 0, when several ranks write.
+///
+/// # Errors
+/// As [`save`].
+pub fn begin(folder: &Path, step: u64, needed: u64) -> Result<(), TrainError> {
+    begin_with(folder, step, needed + SPARE_BYTES, &free_bytes)
+}
+
+fn begin_with(
+    folder: &Path,
+    step: u64,
+    needed: u64,
+    free_bytes: &dyn Fn(&Path) -> Option<u64>,
+) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
     remove_unfinished(folder)?;
-    let needed = needed_bytes(content);
-    let disk_full = |free: u64| TrainError::DiskFull {
-        path: folder.to_path_buf(),
-        free_mib: free / BYTES_PER_MIB,
-        needed_mib: needed.div_ceil(BYTES_PER_MIB),
-    };
     if let Some(free) = free_bytes(folder).filter(|free| *free < needed) {
-        return Err(disk_full(free));
+        return Err(disk_full(folder, free, needed));
     }
-    let name = super::folder_name(content.state.step);
-    let temporary = folder.join(format!("{TEMPORARY_PREFIX}{name}"));
-    let path = folder.join(&name);
-    let written = write_all(&temporary, content).and_then(|()| move_into_place(&temporary, &path));
+    let temporary = temporary(folder, step);
+    fs::create_dir(&temporary).map_err(TrainError::io("create", &temporary))
+}
+
+/// Writes this rank's part of the optimiser's state, after [`begin`].
+///
+/// # Errors
+/// As [`save`].
+pub fn write_share(folder: &Path, step: u64, share: Share, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
+    let temporary = temporary(folder, step);
+    let name = share.file();
+    let written = write_tensors(&temporary.join(&name), tensors).and_then(|(bytes, blake3)| {
+        write_json(&temporary, &share.entry_file(), &ManifestEntry { name, bytes, blake3 })
+    });
+    written.map(|_| ()).map_err(|error| explain(error, folder, needed_bytes(tensors.iter()), &free_bytes))
+}
+
+/// Completes a checkpoint whose parts all ranks have written: weights, state and manifest, then the rename. For rank 0.
+///
+/// # Errors
+/// As [`save`].
+pub fn finish(folder: &Path, content: &Content<'_>, world_size: usize, keep: usize) -> Result<PathBuf, TrainError> {
+    let shares: Vec<Share> = (0..world_size).map(|rank| Share { rank, world_size }).collect();
+    let needed = needed_bytes(content.weights.iter());
+    end(folder, content, &shares, keep, needed, &free_bytes)
+}
+
+/// Everything after the parts; without `shares` the optimiser's one file is written here.
+fn end(
+    folder: &Path,
+    content: &Content<'_>,
+    shares: &[Share],
+    keep: usize,
+    needed: u64,
+    free_bytes: &dyn Fn(&Path) -> Option<u64>,
+) -> Result<PathBuf, TrainError> {
+    let temporary = temporary(folder, content.state.step);
+    let path = folder.join(super::folder_name(content.state.step));
+    let written = write_all(&temporary, content, shares).and_then(|()| move_into_place(&temporary, &path));
     if let Err(error) = written {
-        // Already failing: what cannot be removed now is removed by the next run.
-        let _ = fs::remove_dir_all(&temporary);
-        return Err(match error {
-            TrainError::Io { ref source, .. } if source.kind() == ErrorKind::StorageFull => {
-                disk_full(free_bytes(folder).unwrap_or(0))
-            }
-            other => other,
-        });
+        abandon(folder, content.state.step);
+        return Err(explain(error, folder, needed, free_bytes));
     }
     sync_folder(folder)?;
     for (_, old) in super::list(folder)?.into_iter().skip(keep.max(1)) {
         fs::remove_dir_all(&old).map_err(TrainError::io("remove", &old))?;
     }
     Ok(path)
+}
+
+/// Removes the parts of a checkpoint that will not be finished. What cannot be removed now is removed by the next run.
+pub(crate) fn abandon(folder: &Path, step: u64) {
+    let _ = fs::remove_dir_all(temporary(folder, step));
+}
+
+fn temporary(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("{TEMPORARY_PREFIX}{}", super::folder_name(step)))
+}
+
+fn disk_full(folder: &Path, free: u64, needed: u64) -> TrainError {
+    TrainError::DiskFull {
+        path: folder.to_path_buf(),
+        free_mib: free / BYTES_PER_MIB,
+        needed_mib: needed.div_ceil(BYTES_PER_MIB),
+    }
+}
+
+/// A disk that became full on the way, in the words of one that was.
+fn explain(error: TrainError, folder: &Path, needed: u64, free_bytes: &dyn Fn(&Path) -> Option<u64>) -> TrainError {
+    match error {
+        TrainError::Io { ref source, .. } if source.kind() == ErrorKind::StorageFull => {
+            disk_full(folder, free_bytes(folder).unwrap_or(0), needed)
+        }
+        other => other,
+    }
 }
 
 /// Removes what a killed run left half-written.
@@ -88,12 +177,23 @@ fn remove_unfinished(folder: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn write_all(temporary: &Path, content: &Content<'_>) -> Result<(), TrainError> {
-    fs::create_dir(temporary).map_err(TrainError::io("create", temporary))?;
+fn write_all(temporary: &Path, content: &Content<'_>, shares: &[Share]) -> Result<(), TrainError> {
     let mut files = Vec::new();
-    for (name, tensors) in [(WEIGHTS, content.weights), (OPTIMIZER, content.optimizer)] {
+    let mut write = |name: &str, tensors| -> Result<(), TrainError> {
         let (bytes, blake3) = write_tensors(&temporary.join(name), tensors)?;
         files.push(ManifestEntry { name: name.to_owned(), bytes, blake3 });
+        Ok(())
+    };
+    write(WEIGHTS, content.weights)?;
+    if shares.is_empty() {
+        write(OPTIMIZER, content.optimizer)?;
+    }
+    for share in shares {
+        let path = temporary.join(share.entry_file());
+        let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        let damaged = |problem: String| TrainError::DamagedCheckpoint { path: path.clone(), problem };
+        files.push(serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?);
+        fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
     }
     files.push(write_json(temporary, STATE, content.state)?);
     files.push(write_json(temporary, CONFIG, content.config)?);
@@ -124,10 +224,13 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(TrainError::io("sync", folder))
 }
 
-fn needed_bytes(content: &Content<'_>) -> u64 {
-    let tensors = content.weights.iter().chain(content.optimizer);
-    let bytes: usize = tensors.map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
-    bytes as u64 + SPARE_BYTES
+fn needed_bytes<'a>(tensors: impl Iterator<Item = &'a (String, Tensor)>) -> u64 {
+    tensors.map(|(_, tensor)| bytes_of(tensor)).sum::<u64>() + SPARE_BYTES
+}
+
+/// Bytes of a tensor in a file.
+pub(crate) fn bytes_of(tensor: &Tensor) -> u64 {
+    (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
 
 /// Bytes this user may still write; None where the system does not say.

@@ -18,7 +18,7 @@ fn gradient(config: &TrainConfig, size: usize) -> (StepMetrics, Vec<Tensor>) {
     let ranks = Ranks::single();
     let parameters = model.trainable_parameters();
     let tensors = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
-    let optimizer = AdamW::new(parameters, &config);
+    let optimizer = AdamW::new(parameters, &config, &Ranks::single());
     let masters = config.precision.keeps_masters();
     let gradients = Gradients::new(tensors, masters, config.gradient_checkpointing, &ranks).unwrap();
     let mut learner = Learner { model: &mut model, gradients, optimizer };

@@ -12,7 +12,9 @@ use data::DataError;
 
 use super::support::{config, loader, logged, model, run, train_until};
 use crate::Ranks;
-use crate::config::{Precision, TrainConfig};
+use crate::checkpoint::{find_latest, list};
+use crate::config::{CheckpointConfig, Distribution, Precision, TrainConfig};
+use crate::resume::checkpoints_folder;
 
 const CASE: &str = "MONOPASS_TEST_CASE";
 const FOLDER: &str = "MONOPASS_TEST_FOLDER";
@@ -25,7 +27,24 @@ fn case_config(case: &str) -> TrainConfig {
         "accumulated" => TrainConfig { micro_batch_size: 2, ..config },
         "recomputed" => TrainConfig { micro_batch_size: 2, gradient_checkpointing: true, ..config },
         "masters" => TrainConfig { micro_batch_size: 2, precision: Precision::Bf16Master, ..config },
+        "ddp 50" => fifty(Distribution::Ddp),
+        "zero1 50" => fifty(Distribution::Zero1),
         _ => config,
+    }
+}
+
+/// Fifty steps with everything a share could get wrong: masters, weight decay, clipping, accumulation.
+fn fifty(distribution: Distribution) -> TrainConfig {
+    TrainConfig {
+        distribution,
+        max_steps: Some(50),
+        collective_timeout_seconds: 20,
+        micro_batch_size: 2,
+        precision: Precision::Bf16Master,
+        weight_decay: 0.1,
+        max_grad_norm: 0.5,
+        checkpoint: CheckpointConfig { every_steps: 20, keep: 3 },
+        ..config()
     }
 }
 
@@ -153,4 +172,71 @@ fn a_rank_that_dies_is_named_by_the_other_within_seconds() {
         assert!(said[alive].starts_with(&wanted), "{said:?}");
         assert!(took < Duration::from_secs(60), "{took:?}");
     }
+}
+
+fn checkpoint_bytes(folder: &Path, step: u64, file: &str) -> Vec<u8> {
+    let path = checkpoints_folder(folder).join(format!("step-{step:08}")).join(file);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Trains a case in `folder` with two ranks.
+fn trained(case: &str, folder: &Path) {
+    let (said, _) = two_ranks(case, folder);
+    assert_eq!(said, ["done", "done"], "{case}");
+}
+
+#[test]
+fn zero1_is_ddp_to_the_bit_with_half_the_state_a_rank() {
+    let (ddp, zero1) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    trained("ddp 50", ddp.path());
+    trained("zero1 50", zero1.path());
+    for step in [20, 40, 50] {
+        let weights = |folder: &Path| checkpoint_bytes(folder, step, "weights.safetensors");
+        assert_eq!(weights(ddp.path()), weights(zero1.path()), "step {step}");
+    }
+    assert_eq!(logged(ddp.path(), "grad_norm"), logged(zero1.path(), "grad_norm"));
+    let whole = checkpoint_bytes(ddp.path(), 50, "optimizer.safetensors").len() as f64;
+    for rank in [1, 2] {
+        let share =
+            checkpoint_bytes(zero1.path(), 50, &format!("optimizer-0000{rank}-of-00002.safetensors")).len() as f64;
+        assert!(share < (0.5 + 0.05) * whole, "rank {rank}: {share} of {whole} bytes");
+    }
+
+    // Continued from step 20 by two ranks: the same bits. The run writes steps 40 and 50 again.
+    let again = checkpoint_bytes(zero1.path(), 50, "weights.safetensors");
+    for step in ["step-00000040", "step-00000050"] {
+        std::fs::remove_dir_all(checkpoints_folder(zero1.path()).join(step)).unwrap();
+    }
+    trained("zero1 50", zero1.path());
+    assert_eq!(checkpoint_bytes(zero1.path(), 50, "weights.safetensors"), again);
+
+    // Shares put together are ddp's state: what one process continues from.
+    std::fs::remove_dir_all(checkpoints_folder(zero1.path()).join("step-00000050")).unwrap();
+    let config = fifty(Distribution::Ddp);
+    let mut alone = model(config.precision, 1);
+    let report = train_until(&mut alone, &config, zero1.path(), Some(41)).unwrap();
+    assert_eq!((report.resumed_from, report.state.step), (Some(40), 41));
+    let states = |folder: &Path| {
+        let found = find_latest(&checkpoints_folder(folder)).unwrap().unwrap();
+        let mut model = model(config.precision, 2);
+        model.train_all();
+        let optimizer = crate::adamw::AdamW::new(model.trainable_parameters(), &config, &Ranks::single());
+        found.load(&optimizer.weights(), &optimizer.state()).unwrap();
+        optimizer.state()
+    };
+    std::fs::remove_dir_all(checkpoints_folder(zero1.path()).join("step-00000041")).unwrap();
+    std::fs::remove_dir_all(checkpoints_folder(ddp.path()).join("step-00000050")).unwrap();
+    assert_eq!(list(&checkpoints_folder(zero1.path())).unwrap()[0].0, 40);
+    assert!(super::support::same_bits(&states(ddp.path()), &states(zero1.path())));
+}
+
+#[test]
+fn a_missing_share_is_a_damaged_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    trained("zero1 50", folder.path());
+    let newest = checkpoints_folder(folder.path()).join("step-00000050");
+    std::fs::remove_file(newest.join("optimizer-00002-of-00002.safetensors")).unwrap();
+    let found = find_latest(&checkpoints_folder(folder.path())).unwrap().unwrap();
+    assert_eq!(found.state.step, 40);
+    assert!(found.damaged[0].contains("optimizer-00002-of-00002.safetensors"), "{:?}", found.damaged);
 }
