@@ -1,6 +1,7 @@
 //! What to start: torchrun's terms.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::LaunchError;
@@ -22,6 +23,12 @@ pub struct LaunchPlan {
     pub master_port: Option<u16>,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// How often all processes are started again after one failed.
+    pub max_restarts: usize,
+    /// Exit codes after which starting again would only fail again.
+    pub final_codes: Vec<i32>,
+    /// Folder for what each rank writes to its standard error, a file a rank and start; none when absent.
+    pub log_dir: Option<PathBuf>,
 }
 
 impl LaunchPlan {
@@ -35,11 +42,14 @@ impl LaunchPlan {
             master_addr: "127.0.0.1".to_owned(),
             master_port: None,
             grace: Duration::from_secs(30),
+            max_restarts: 0,
+            final_codes: Vec::new(),
+            log_dir: None,
         }
     }
 
-    /// Program, arguments, and the environment of every rank of this host.
-    pub(crate) fn processes(&self) -> Result<Vec<ProcessSpec>, LaunchError> {
+    /// Program, arguments, and the environment of every rank of this host, for start number `start` (from 0).
+    pub(crate) fn processes(&self, start: usize) -> Result<Vec<ProcessSpec>, LaunchError> {
         let (program, arguments) = self.check()?;
         let port = match self.master_port {
             Some(port) => port,
@@ -56,9 +66,23 @@ impl LaunchPlan {
                 ("GROUP_RANK", self.node_rank.to_string()),
                 ("MASTER_ADDR", self.master_addr.clone()),
                 ("MASTER_PORT", port.to_string()),
+                ("TORCHELASTIC_RESTART_COUNT", start.to_string()),
+                ("TORCHELASTIC_MAX_RESTARTS", self.max_restarts.to_string()),
             ];
             let (program, arguments) = (program.clone(), arguments.to_vec());
-            ProcessSpec { rank, program, arguments, variables: variables.to_vec() }
+            let log = self
+                .log_dir
+                .as_ref()
+                .map(|folder| folder.join(format!("start-{start}")).join(format!("rank-{rank}.log")));
+            let prefix = (world_size > 1).then(|| format!("[{rank}] "));
+            ProcessSpec {
+                rank,
+                program,
+                arguments,
+                variables: variables.to_vec(),
+                log,
+                prefix: prefix.unwrap_or_default(),
+            }
         };
         Ok((0..self.nproc_per_node).map(spec).collect())
     }
@@ -92,6 +116,10 @@ pub(crate) struct ProcessSpec {
     pub program: String,
     pub arguments: Vec<String>,
     pub variables: Vec<(&'static str, String)>,
+    /// Where its standard error is kept.
+    pub log: Option<PathBuf>,
+    /// What stands before its lines on ours.
+    pub prefix: String,
 }
 
 /// A port that was free a moment ago.
@@ -114,7 +142,7 @@ mod tests {
             master_port: Some(29500),
             ..LaunchPlan::local(vec!["true".to_owned(), "x".to_owned()], 3)
         };
-        let processes = plan.processes().unwrap();
+        let processes = plan.processes(0).unwrap();
         assert_eq!(processes.iter().map(|process| process.rank).collect::<Vec<_>>(), [3, 4, 5]);
         assert_eq!(processes[2].arguments, ["x"]);
         let variables = &processes[2].variables;
@@ -126,8 +154,8 @@ mod tests {
     #[test]
     fn plans_that_cannot_work_are_refused() {
         let plan = LaunchPlan { nnodes: 2, ..LaunchPlan::local(vec!["true".to_owned()], 1) };
-        assert!(plan.processes().unwrap_err().to_string().starts_with("`master_port` is not given"));
+        assert!(plan.processes(0).unwrap_err().to_string().starts_with("`master_port` is not given"));
         let plan = LaunchPlan::local(Vec::new(), 1);
-        assert!(plan.processes().unwrap_err().to_string().starts_with("`command` is empty"));
+        assert!(plan.processes(0).unwrap_err().to_string().starts_with("`command` is empty"));
     }
 }

@@ -1,8 +1,10 @@
 //! One started process: its output, its end, its group.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,7 +60,9 @@ impl RankProcess {
             .map_err(start)?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let said = Arc::new(Mutex::new(VecDeque::new()));
-        let reader = child.stderr.take().map(|stderr| tokio::spawn(pass_on(stderr, Arc::clone(&said))));
+        let log = spec.log.as_deref().map(create_log).transpose()?;
+        let (kept, prefix) = (Arc::clone(&said), spec.prefix.clone());
+        let reader = child.stderr.take().map(|stderr| tokio::spawn(pass_on(stderr, kept, log, prefix)));
         Ok(Self { group: RankGroup { rank: spec.rank, group }, child, said, reader })
     }
 
@@ -85,13 +89,22 @@ impl RankProcess {
     }
 }
 
-/// Passes lines on to our own standard error and keeps the last.
-async fn pass_on(stderr: ChildStderr, said: Arc<Mutex<VecDeque<String>>>) {
+fn create_log(path: &Path) -> Result<File, LaunchError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let created = std::fs::create_dir_all(folder).and_then(|()| File::create(path));
+    created.map_err(|source| LaunchError::System { doing: "make a rank's log", source })
+}
+
+/// Passes lines on to our own standard error and to the log, and keeps the last.
+async fn pass_on(stderr: ChildStderr, said: Arc<Mutex<VecDeque<String>>>, mut log: Option<File>, prefix: String) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
-        // A closed standard error must not end the run.
-        let _ = writeln!(std::io::stderr(), "{line}");
+        // A closed standard error or a full disk must not end the run.
+        let _ = writeln!(std::io::stderr(), "{prefix}{line}");
+        if let Some(log) = &mut log {
+            let _ = writeln!(log, "{line}");
+        }
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.len() == LAST_LINES {
             said.pop_front();

@@ -4,17 +4,18 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::process::{RankGroup, RankProcess};
 use crate::{LaunchError, LaunchPlan};
 
-/// Starts all processes of this host and waits for their end.
+/// Starts all processes of this host and waits for their end; after a failure all are started again while restarts remain.
 ///
 /// # Errors
-/// A process could not be started; a rank failed (the others have been ended); SIGINT or SIGTERM came and all ranks ended.
+/// A process could not be started; a rank failed (the others have been ended) and no restart remains or would help; SIGINT or
+/// SIGTERM came and all ranks ended.
 pub fn launch(plan: &LaunchPlan) -> Result<(), LaunchError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -27,7 +28,31 @@ pub fn launch(plan: &LaunchPlan) -> Result<(), LaunchError> {
 async fn watch(plan: &LaunchPlan) -> Result<(), LaunchError> {
     let listen = |kind| signal(kind).map_err(|source| LaunchError::System { doing: "listen for signals", source });
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let (groups, mut ends) = start_all(plan)?;
+    let mut start = 0;
+    loop {
+        match watch_one(plan, start, &mut interrupt, &mut terminate).await {
+            Err(LaunchError::RankFailed { rank, how, code, .. })
+                if start < plan.max_restarts && !code.is_some_and(|code| plan.final_codes.contains(&code)) =>
+            {
+                start += 1;
+                tracing::warn!(
+                    "rank {rank} {how}; all ranks are started again ({start} of {} times)",
+                    plan.max_restarts
+                );
+            }
+            other => return other,
+        }
+    }
+}
+
+/// One start, to its end.
+async fn watch_one(
+    plan: &LaunchPlan,
+    start: usize,
+    interrupt: &mut SignalStream,
+    terminate: &mut SignalStream,
+) -> Result<(), LaunchError> {
+    let (groups, mut ends) = start_all(plan, start)?;
     let mut ending = Ending { groups, grace: plan.grace, error: None, deadline: None };
     loop {
         let overdue = sleep_until(ending.deadline.unwrap_or_else(Instant::now));
@@ -50,10 +75,10 @@ async fn watch(plan: &LaunchPlan) -> Result<(), LaunchError> {
 type Ended = (RankProcess, Result<ExitStatus, LaunchError>);
 
 /// Starts every rank; dropping the set on an error kills those already started.
-fn start_all(plan: &LaunchPlan) -> Result<(Vec<RankGroup>, JoinSet<Ended>), LaunchError> {
+fn start_all(plan: &LaunchPlan, start: usize) -> Result<(Vec<RankGroup>, JoinSet<Ended>), LaunchError> {
     let mut groups = Vec::new();
     let mut ends = JoinSet::new();
-    for spec in plan.processes()? {
+    for spec in plan.processes(start)? {
         let process = RankProcess::start(&spec)?;
         groups.push(process.group);
         ends.spawn(process.wait());
@@ -89,8 +114,12 @@ impl Ending {
         self.end(Signal::TERM);
     }
 
-    /// A signal to the launcher is one to the ranks.
+    /// A signal to the launcher is one to the ranks; a second one ends patience.
     fn pass_on(&mut self, signal: Signal, name: &'static str) {
+        if matches!(self.error, Some(LaunchError::Signalled { .. })) {
+            tracing::warn!("{name} again: killing the ranks");
+            return self.end(Signal::KILL);
+        }
         tracing::info!("{name}: passed on to the ranks");
         self.error.get_or_insert(LaunchError::Signalled { signal: name });
         self.end(signal);
@@ -155,5 +184,45 @@ mod tests {
         let plan = LaunchPlan::local(vec!["/no/such/program".to_owned()], 2);
         let error = launch(&plan).unwrap_err().to_string();
         assert!(error.starts_with("cannot start `/no/such/program` as rank 0: "), "{error}");
+    }
+
+    /// Ranks append to a file of their own at each start.
+    fn counting(folder: &std::path::Path, then: &str) -> String {
+        format!("echo $TORCHELASTIC_RESTART_COUNT >> {}/$RANK; {then}", folder.display())
+    }
+
+    fn starts(folder: &std::path::Path, rank: usize) -> String {
+        std::fs::read_to_string(folder.join(rank.to_string())).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("monopass-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn all_ranks_start_again_until_they_succeed() {
+        let folder = folder("restart");
+        let fails_twice = "if [ $RANK = 1 ] && [ $TORCHELASTIC_RESTART_COUNT -lt 2 ]; then echo lost >&2; exit 4; fi";
+        let log_dir = Some(folder.join("logs"));
+        let plan = LaunchPlan { max_restarts: 3, log_dir, ..shell(&counting(&folder, fails_twice), 2) };
+        launch(&plan).unwrap();
+        assert_eq!((starts(&folder, 0), starts(&folder, 1)), ("0 1 2".to_owned(), "0 1 2".to_owned()));
+        assert_eq!(std::fs::read_to_string(folder.join("logs/start-1/rank-1.log")).unwrap(), "lost\n");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn restarts_end_and_hopeless_failures_are_not_tried_again() {
+        let folder = folder("hopeless");
+        let plan = LaunchPlan { max_restarts: 1, final_codes: vec![2], ..shell(&counting(&folder, "exit 4"), 1) };
+        assert!(matches!(launch(&plan).unwrap_err(), LaunchError::RankFailed { code: Some(4), .. }));
+        assert_eq!(starts(&folder, 0), "0 1");
+        let plan = LaunchPlan { command: shell(&counting(&folder, "exit 2"), 1).command, ..plan };
+        assert!(matches!(launch(&plan).unwrap_err(), LaunchError::RankFailed { code: Some(2), .. }));
+        assert_eq!(starts(&folder, 0), "0 1 0");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

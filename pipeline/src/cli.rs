@@ -100,6 +100,9 @@ pub enum Command {
         after_help = "Examples:\n  monopass launch --nproc-per-node 2 -- train configs/quickstart.yaml\n  monopass launch --nnodes 2 --node-rank 0 --master-addr host0 --master-port 29500 --nproc-per-node 8 -- train FILE"
     )]
     Launch(LaunchArgs),
+    /// See what a run can go on from.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Rerank candidate lists with a model.
     #[command(
         after_help = "Examples:\n  monopass rank --model runs/quickstart/model/first --candidates lists.jsonl --out run.txt\n  monopass rank --model DIR --candidates bm25.run --queries queries.tsv --corpus corpus.jsonl --out run.txt --decoder single_token"
@@ -160,6 +163,29 @@ pub enum Command {
     },
 }
 
+/// `monopass checkpoint ..`.
+#[derive(Debug, Subcommand)]
+pub enum CheckpointCommand {
+    /// List the checkpoints of a run, newest first, and whether each is whole.
+    #[command(after_help = "Example:\n  monopass checkpoint ls runs/quickstart")]
+    Ls {
+        /// The run's folder.
+        run: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare a checkpoint's files, or those of all of a run, with their checksums.
+    #[command(after_help = "Example:\n  monopass checkpoint verify runs/quickstart")]
+    Verify {
+        /// A checkpoint's folder, or a run's.
+        path: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// An experiment file and what to change in it.
 #[derive(Debug, Args)]
 pub struct ExperimentArgs {
@@ -188,9 +214,9 @@ pub struct ExperimentArgs {
 /// `monopass launch`.
 #[derive(Debug, Args)]
 pub struct LaunchArgs {
-    /// Processes on this host.
-    #[arg(long, default_value_t = 1)]
-    pub nproc_per_node: usize,
+    /// Processes on this host: a number, `gpu` (one for each GPU), `cpu` (one for each core), or `auto` (`gpu` when there is one).
+    #[arg(long, default_value = "1", value_name = "N|auto|gpu|cpu")]
+    pub nproc_per_node: String,
     /// Hosts.
     #[arg(long, default_value_t = 1)]
     pub nnodes: usize,
@@ -206,6 +232,15 @@ pub struct LaunchArgs {
     /// Seconds between SIGTERM and SIGKILL when a process failed.
     #[arg(long, default_value_t = 30)]
     pub grace_seconds: u64,
+    /// Start all processes again after a failure, so often; a run goes on from its last checkpoint.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_restarts: usize,
+    /// This host alone, with a free port.
+    #[arg(long, conflicts_with_all = ["nnodes", "node_rank", "master_addr", "master_port"])]
+    pub standalone: bool,
+    /// Keep what each rank says in this folder, a file a rank and start.
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
     /// What each process runs: `train FILE ..` or `run FILE ..`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod bench;
 pub mod bench_answer;
+pub mod checkpoint;
 pub mod config;
 pub mod data_show;
 pub mod doctor;
@@ -22,7 +23,7 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, Command, ConfigCommand, DataCommand, PromptCommand};
+use crate::cli::{CheckpointCommand, Cli, Command, ConfigCommand, DataCommand, PromptCommand};
 
 /// Runs what the command line asks for.
 ///
@@ -35,6 +36,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(args) => experiment::run(&args, experiment::Until::Train),
         Command::Evaluate(args) => experiment::run(&args, experiment::Until::Evaluate),
         Command::Report(args) => experiment::run(&args, experiment::Until::Report),
+        Command::Checkpoint(CheckpointCommand::Ls { run, json }) => checkpoint::ls(&run, json),
+        Command::Checkpoint(CheckpointCommand::Verify { path, json }) => checkpoint::verify_all(&path, json),
         Command::Launch(args) => launch::run(&args),
         Command::Sweep { file, dry_run, jobs, json } => sweep::run(&file, dry_run, jobs, json),
         Command::Rank(args) => rank::run(&args),

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-pub use read::{Found, find_latest, load_optimizer};
+pub use read::{Found, find_latest, load_optimizer, verify};
 pub use tensor_file::{read_into, read_overlaps, write_tensors};
 pub use write::{Content, Share, begin, finish, save, write_share};
 pub(crate) use write::{abandon, bytes_of};

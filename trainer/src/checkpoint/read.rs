@@ -86,7 +86,11 @@ impl Manifest {
     }
 }
 
-fn verify(path: &Path) -> Result<(TrainerState, serde_json::Value), TrainError> {
+/// Where the run stood at a checkpoint and with which settings, once all its files match the manifest.
+///
+/// # Errors
+/// [`TrainError::DamagedCheckpoint`], with what is wrong.
+pub fn verify(path: &Path) -> Result<(TrainerState, serde_json::Value), TrainError> {
     let damaged = |problem: String| TrainError::DamagedCheckpoint { path: path.to_path_buf(), problem };
     let manifest: Manifest = read_json(path, MANIFEST)?;
     for wanted in [WEIGHTS, STATE, CONFIG] {

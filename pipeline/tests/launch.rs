@@ -1,0 +1,117 @@
+//! Processes that die under `monopass launch`: started again, and the result is that of an undisturbed run.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod fixture;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fixture::Workplace;
+use serde_json::Value;
+
+const EXPERIMENT: &str = "\
+name: tiny
+seed: 7
+model: {path: model, device: cpu, precision: fp32}
+data:
+  prompt: {identifiers: alphabetic}
+  sets:
+    lists: {source: {generated: {num_queries: 16, num_candidates: 3, seed: 1}}}
+train:
+  objective: {first: {}}
+  data: lists
+  precision: fp32
+  distribution: zero1
+  learning_rate: 1e-3
+  global_batch_size: 4
+  micro_batch_size: 4
+  max_micro_batch_tokens: 4096
+  epochs: 100
+  max_steps: 60
+  checkpoint: {every_steps: 10, keep: 2}
+";
+
+fn workplace() -> Workplace {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    place
+}
+
+/// Processes of this run whose environment says `RANK=rank`.
+fn pids_of_rank(folder: &Path, rank: usize) -> Vec<String> {
+    let folder = folder.canonicalize().unwrap();
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let here = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder);
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let wanted = format!("RANK={rank}");
+        if here && environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
+            pids.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    pids
+}
+
+#[test]
+fn a_killed_worker_costs_the_steps_since_the_last_checkpoint_and_nothing_else() {
+    let undisturbed = workplace();
+    undisturbed.run(&["launch", "--nproc-per-node", "2", "--", "train", "tiny.yaml"]).expect_code(0);
+
+    let place = workplace();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_monopass"));
+    command.current_dir(place.path("")).args(["launch", "--nproc-per-node", "2", "--max-restarts", "2"]);
+    command.args(["--log-dir", "logs", "--", "train", "tiny.yaml"]);
+    command.env("OMP_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1").env_remove("WORLD_SIZE").env_remove("MONOPASS_LOG");
+    let mut launcher = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let checkpoint = place.path("runs/tiny/train/first/checkpoints/step-00000010/manifest.json");
+    let started = Instant::now();
+    while !checkpoint.exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "no checkpoint came");
+        assert!(launcher.try_wait().unwrap().is_none(), "the run ended early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pids = pids_of_rank(&place.path(""), 1);
+    assert_eq!(pids.len(), 1, "{pids:?}");
+    assert!(Command::new("kill").args(["-9", &pids[0]]).status().unwrap().success());
+    let output = launcher.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("are started again (1 of 2 times)"), "{said}");
+    let weights = |place: &Workplace| fs::read(place.path("runs/tiny/model/first/model.safetensors")).unwrap();
+    assert!(weights(&place) == weights(&undisturbed), "other weights than the undisturbed run's");
+    let log = fs::read_to_string(place.path("logs/start-1/rank-0.log")).unwrap();
+    assert!(log.contains("continuing from"), "{log}");
+}
+
+#[test]
+fn checkpoints_are_listed_and_verified() {
+    let place = workplace();
+    place.run(&["launch", "--standalone", "--nproc-per-node", "2", "--", "train", "tiny.yaml"]).expect_code(0);
+    let listed = place.run(&["checkpoint", "ls", "runs/tiny"]).expect_code(0).stdout;
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.contains("step-00000060: whole, step 60 of 60") && listed.contains("2 ranks"), "{listed}");
+    place.run(&["checkpoint", "verify", "runs/tiny"]).expect_code(0);
+
+    let share = place.path("runs/tiny/train/first/checkpoints/step-00000060/optimizer-00002-of-00002.safetensors");
+    let mut bytes = fs::read(&share).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&share, bytes).unwrap();
+    let damaged = place.run(&["checkpoint", "verify", "runs/tiny", "--json"]).expect_code(3);
+    let report: Value = serde_json::from_str(&damaged.stdout).unwrap();
+    assert!(report["checkpoints"][0]["damage"].as_str().unwrap().contains("optimizer-00002-of-00002"), "{report}");
+    assert!(damaged.stderr.contains("1 of 2 checkpoints are damaged"), "{}", damaged.stderr);
+    place.run(&["checkpoint", "ls", "nowhere"]).expect_code(3);
+}
+
+#[test]
+fn counts_of_processes_that_make_no_sense_are_refused() {
+    let place = workplace();
+    let refused = |count: &str| {
+        place.run(&["launch", "--nproc-per-node", count, "--", "train", "tiny.yaml"]).expect_code(2).stderr
+    };
+    assert!(refused("many").contains("`--nproc-per-node` is `many`"), "no reason");
+    assert!(refused("0").contains("`nproc_per_node` is 0"), "no reason");
+}
