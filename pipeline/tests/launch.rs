@@ -115,3 +115,74 @@ fn counts_of_processes_that_make_no_sense_are_refused() {
     assert!(refused("many").contains("`--nproc-per-node` is `many`"), "no reason");
     assert!(refused("0").contains("`nproc_per_node` is 0"), "no reason");
 }
+
+/// Step of the newest checkpoint.
+fn newest_checkpoint(place: &Workplace) -> u64 {
+    let folder = place.path("runs/tiny/train/first/checkpoints");
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.strip_prefix("step-")?.parse().ok()).max().unwrap_or(0)
+}
+
+/// The soak of docs/scale.md; takes minutes: `cargo test -p monopass --test launch -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn twenty_kills_are_twenty_recoveries() {
+    const KILLS: usize = 20;
+    let long = |place: &Workplace| {
+        place.write(
+            "tiny.yaml",
+            &EXPERIMENT.replace("max_steps: 60", "max_steps: 1500").replace("epochs: 100", "epochs: 2000"),
+        );
+    };
+    let undisturbed = workplace();
+    long(&undisturbed);
+    undisturbed.run(&["launch", "--nproc-per-node", "2", "--", "train", "tiny.yaml"]).expect_code(0);
+
+    let place = workplace();
+    long(&place);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_monopass"));
+    command.current_dir(place.path("")).args(["launch", "--nproc-per-node", "2", "--max-restarts", "40"]);
+    command.args(["--log-dir", "logs", "--", "train", "tiny.yaml"]);
+    command.env("OMP_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1").env_remove("WORLD_SIZE").env_remove("MONOPASS_LOG");
+    let mut launcher = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut random = 12345u64;
+    let mut draw = |bound: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % bound
+    };
+    for kill in 0..KILLS {
+        // Some steps beyond where this start began, then at any moment, saving included.
+        let log = place.path(&format!("logs/start-{kill}/rank-0.log"));
+        let began = Instant::now();
+        while !fs::read_to_string(&log).is_ok_and(|text| text.contains("step ")) {
+            assert!(began.elapsed() < Duration::from_secs(60), "start {kill} does not train");
+            assert!(launcher.try_wait().unwrap().is_none(), "the run ended after {kill} kills");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(draw(2000)));
+        let (rank, kept) = (draw(2) as usize, newest_checkpoint(&place));
+        let pids = pids_of_rank(&place.path(""), rank);
+        let killed = pids.first().is_some_and(|pid| Command::new("kill").args(["-9", pid]).status().unwrap().success());
+        assert!(killed, "no process of rank {rank}");
+        let log = place.path(&format!("logs/start-{}/rank-0.log", kill + 1));
+        let resumed = |text: &str| Some(text.split_once("(step ")?.1.split_once(' ')?.0.parse::<u64>().unwrap());
+        let began = Instant::now();
+        let from = loop {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            match resumed(&text) {
+                Some(step) => break step,
+                None if kept == 0 && text.contains("step 1/") => break 0,
+                None => assert!(began.elapsed() < Duration::from_secs(60), "no recovery after kill {kill}: {text}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        println!(
+            "kill {kill} of rank {rank}: newest checkpoint {kept}, went on from {from} after {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
+        assert!(from >= kept, "kill {kill}: checkpoint {kept} was there, the run went on from {from}");
+    }
+    assert_eq!(launcher.wait().unwrap().code(), Some(0));
+    let weights = |place: &Workplace| fs::read(place.path("runs/tiny/model/first/model.safetensors")).unwrap();
+    assert!(weights(&place) == weights(&undisturbed), "other weights than the undisturbed run's");
+}
