@@ -151,8 +151,7 @@ pub fn run<'a>(folder: &'a Path, ranks: &'a Ranks, stop: &'a AtomicBool) -> Run<
     Run { folder, seed: 5, num_samples: 1000, data_fingerprint: "memory", ranks, stop, evaluate: None, quiet: true }
 }
 
-/// libtorch's generator is one for the whole process and dropout draws from it: tests that need its numbers to repeat, or
-/// draw from it, take turns.
+/// libtorch's generator is one for the whole process: tests that need its numbers to repeat, or draw from it, take turns.
 pub fn generator_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
