@@ -205,9 +205,14 @@ mod tests {
     #[test]
     fn all_ranks_start_again_until_they_succeed() {
         let folder = folder("restart");
-        let fails_twice = "if [ $RANK = 1 ] && [ $TORCHELASTIC_RESTART_COUNT -lt 2 ]; then echo lost >&2; exit 4; fi";
+        // The failure ends rank 0 whatever it is doing, so rank 1 waits until rank 0 has counted its start.
+        let fails_twice = format!(
+            "if [ $RANK = 1 ] && [ $TORCHELASTIC_RESTART_COUNT -lt 2 ]; then \
+             until grep -qs $TORCHELASTIC_RESTART_COUNT {}/0; do sleep 0.01; done; echo lost >&2; exit 4; fi",
+            folder.display()
+        );
         let log_dir = Some(folder.join("logs"));
-        let plan = LaunchPlan { max_restarts: 3, log_dir, ..shell(&counting(&folder, fails_twice), 2) };
+        let plan = LaunchPlan { max_restarts: 3, log_dir, ..shell(&counting(&folder, &fails_twice), 2) };
         launch(&plan).unwrap();
         assert_eq!((starts(&folder, 0), starts(&folder, 1)), ("0 1 2".to_owned(), "0 1 2".to_owned()));
         assert_eq!(std::fs::read_to_string(folder.join("logs/start-1/rank-1.log")).unwrap(), "lost\n");

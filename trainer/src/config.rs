@@ -177,6 +177,24 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// These settings with everything at its default that changes no weight: how state is spread over ranks, read ahead,
+    /// saved, logged and waited for. Stages with equal values here learn the same, so one's result may stand for the
+    /// other's.
+    #[must_use]
+    pub fn what_is_learned(&self) -> Self {
+        let default = Self::default();
+        Self {
+            distribution: default.distribution,
+            prefetch_steps: default.prefetch_steps,
+            checkpoint: default.checkpoint,
+            log_every: default.log_every,
+            max_skipped_steps: default.max_skipped_steps,
+            collective_timeout_seconds: default.collective_timeout_seconds,
+            eval_every_steps: default.eval_every_steps,
+            ..self.clone()
+        }
+    }
+
     /// Optimiser steps for `num_samples` samples: epochs stand end to end, so only the very last step sees samples of an
     /// epoch more.
     pub fn num_steps(&self, num_samples: u64) -> u64 {
@@ -266,6 +284,16 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn saving_more_often_learns_the_same_and_a_larger_rate_does_not() {
+        let config = TrainConfig::default();
+        let checkpoint = CheckpointConfig { every_steps: 1, keep: 9 };
+        let saved = TrainConfig { checkpoint, distribution: Distribution::Zero1, log_every: 7, ..config.clone() };
+        assert_eq!(saved.what_is_learned(), config.what_is_learned());
+        let faster = TrainConfig { learning_rate: 1.0, ..config.clone() };
+        assert_ne!(faster.what_is_learned(), config.what_is_learned());
+    }
 
     #[test]
     fn warm_up_is_given_in_steps_or_as_a_share() {

@@ -46,7 +46,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
 fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Inputs> {
     let mut inputs = Inputs::new();
     let config = &experiment.config;
-    inputs.settings("settings", &stage.settings)?;
+    inputs.settings("settings", &stage.settings.what_is_learned())?;
     inputs.settings("seed", &config.seed)?;
     match stage.settings.objective.trains_on() {
         TrainsOn::Lists => inputs.settings("prompt", &config.data.prompt)?,
