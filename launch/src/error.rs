@@ -1,5 +1,7 @@
 //! Errors of this crate.
 
+use native::c10d::C10dError;
+
 /// What can go wrong in starting and watching processes.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -45,6 +47,36 @@ pub enum LaunchError {
         /// The last lines it wrote to its standard error.
         said: Vec<String>,
     },
+    /// Launchers cannot meet: nobody serves the endpoint, or who did is gone.
+    #[error("cannot meet other hosts at `{endpoint}`: {source}")]
+    Rendezvous {
+        /// Host and port.
+        endpoint: String,
+        /// What c10d said.
+        #[source]
+        source: C10dError,
+    },
+    /// Too few hosts came.
+    #[error("{came} within {seconds} s")]
+    HostsMissing {
+        /// What was waited for.
+        came: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// Another host's rank failed, or the host is lost; the ranks of this host were ended.
+    #[error("host {host}: {message}")]
+    OtherHost {
+        /// Its address.
+        host: String,
+        /// What happened there.
+        message: String,
+        /// Whether starting again would only fail again.
+        hopeless: bool,
+    },
+    /// A host came while there was room for it; the ranks were ended to start again with it.
+    #[error("another host has come")]
+    Newcomer,
     /// A signal ended the run; all ranks have ended.
     #[error("ended by {signal}")]
     Signalled {

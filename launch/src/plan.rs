@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::LaunchError;
+use crate::parent::LAUNCHER;
+use crate::{LaunchError, Rendezvous};
 
 /// Processes of one run on one host.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,14 +14,8 @@ pub struct LaunchPlan {
     pub command: Vec<String>,
     /// Processes on this host, at least 1.
     pub nproc_per_node: usize,
-    /// Hosts, at least 1.
-    pub nnodes: usize,
-    /// This host, from 0.
-    pub node_rank: usize,
-    /// Host of rank 0.
-    pub master_addr: String,
-    /// Port on that host; None finds a free one, which only a single host can do.
-    pub master_port: Option<u16>,
+    /// The hosts of the run.
+    pub hosts: Hosts,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// How often all processes are started again after one failed.
@@ -31,16 +26,44 @@ pub struct LaunchPlan {
     pub log_dir: Option<PathBuf>,
 }
 
+/// The hosts of a run, and which one this is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Hosts {
+    /// Known beforehand; every launcher is told its number.
+    Fixed {
+        /// Hosts, at least 1.
+        nnodes: usize,
+        /// This host, from 0.
+        node_rank: usize,
+        /// Host of rank 0.
+        master_addr: String,
+        /// Port on that host; None finds a free one, which only a single host can do.
+        master_port: Option<u16>,
+    },
+    /// Found when they meet.
+    Meet(Rendezvous),
+}
+
+/// Where this host stands among all in one start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub node_rank: usize,
+    pub first_rank: usize,
+    pub world_size: usize,
+    pub master_addr: String,
+    pub master_port: u16,
+    /// Number of the start, from 0.
+    pub start: usize,
+}
+
 impl LaunchPlan {
     /// `nproc_per_node` processes of `command` on this host alone.
     pub fn local(command: Vec<String>, nproc_per_node: usize) -> Self {
+        let hosts = Hosts::Fixed { nnodes: 1, node_rank: 0, master_addr: "127.0.0.1".to_owned(), master_port: None };
         Self {
             command,
             nproc_per_node,
-            nnodes: 1,
-            node_rank: 0,
-            master_addr: "127.0.0.1".to_owned(),
-            master_port: None,
+            hosts,
             grace: Duration::from_secs(30),
             max_restarts: 0,
             final_codes: Vec::new(),
@@ -48,63 +71,79 @@ impl LaunchPlan {
         }
     }
 
-    /// Program, arguments, and the environment of every rank of this host, for start number `start` (from 0).
-    pub(crate) fn processes(&self, start: usize) -> Result<Vec<ProcessSpec>, LaunchError> {
-        let (program, arguments) = self.check()?;
-        let port = match self.master_port {
+    /// Where this host stands in start number `start`; None where hosts have to meet to know.
+    pub(crate) fn fixed_place(&self, start: usize) -> Result<Option<Place>, LaunchError> {
+        let Hosts::Fixed { nnodes, node_rank, master_addr, master_port } = &self.hosts else {
+            return Ok(None);
+        };
+        let master_port = match *master_port {
             Some(port) => port,
             None => free_port()?,
         };
-        let world_size = self.nproc_per_node * self.nnodes;
+        Ok(Some(Place {
+            node_rank: *node_rank,
+            first_rank: node_rank * self.nproc_per_node,
+            world_size: nnodes * self.nproc_per_node,
+            master_addr: master_addr.clone(),
+            master_port,
+            start,
+        }))
+    }
+
+    /// Program, arguments, and the environment of every rank of this host.
+    pub(crate) fn processes(&self, place: &Place) -> Result<Vec<ProcessSpec>, LaunchError> {
+        let (program, arguments) = self.command.split_first().ok_or(LaunchError::Plan {
+            name: "command",
+            got: "empty".to_owned(),
+            wanted: "a program and its arguments",
+        })?;
+        let Place { node_rank, first_rank, world_size, start, .. } = *place;
         let spec = |local_rank: usize| {
-            let rank = self.node_rank * self.nproc_per_node + local_rank;
+            let rank = first_rank + local_rank;
             let variables = [
                 ("RANK", rank.to_string()),
                 ("LOCAL_RANK", local_rank.to_string()),
                 ("WORLD_SIZE", world_size.to_string()),
                 ("LOCAL_WORLD_SIZE", self.nproc_per_node.to_string()),
-                ("GROUP_RANK", self.node_rank.to_string()),
-                ("MASTER_ADDR", self.master_addr.clone()),
-                ("MASTER_PORT", port.to_string()),
+                ("GROUP_RANK", node_rank.to_string()),
+                ("MASTER_ADDR", place.master_addr.clone()),
+                ("MASTER_PORT", place.master_port.to_string()),
                 ("TORCHELASTIC_RESTART_COUNT", start.to_string()),
                 ("TORCHELASTIC_MAX_RESTARTS", self.max_restarts.to_string()),
+                (LAUNCHER, std::process::id().to_string()),
             ];
-            let (program, arguments) = (program.clone(), arguments.to_vec());
-            let log = self
-                .log_dir
-                .as_ref()
-                .map(|folder| folder.join(format!("start-{start}")).join(format!("rank-{rank}.log")));
-            let prefix = (world_size > 1).then(|| format!("[{rank}] "));
+            let log = |folder: &PathBuf| folder.join(format!("start-{start}")).join(format!("rank-{rank}.log"));
             ProcessSpec {
                 rank,
-                program,
-                arguments,
+                program: program.clone(),
+                arguments: arguments.to_vec(),
                 variables: variables.to_vec(),
-                log,
-                prefix: prefix.unwrap_or_default(),
+                log: self.log_dir.as_ref().map(log),
+                prefix: if world_size > 1 { format!("[{rank}] ") } else { String::new() },
             }
         };
         Ok((0..self.nproc_per_node).map(spec).collect())
     }
 
-    fn check(&self) -> Result<(&String, &[String]), LaunchError> {
+    /// What contradicts itself.
+    pub(crate) fn check(&self) -> Result<(), LaunchError> {
         let wrong = |name, got: String, wanted| Err(LaunchError::Plan { name, got, wanted });
         if self.nproc_per_node == 0 {
             return wrong("nproc_per_node", "0".to_owned(), "at least 1");
         }
-        if self.node_rank >= self.nnodes {
-            return wrong("node_rank", self.node_rank.to_string(), "below `nnodes`");
-        }
-        if self.nnodes > 1 && self.master_port.is_none() {
-            return wrong(
+        match &self.hosts {
+            Hosts::Fixed { nnodes, node_rank, .. } if node_rank >= nnodes => {
+                wrong("node_rank", node_rank.to_string(), "below `nnodes`")
+            }
+            Hosts::Fixed { nnodes: 2.., master_port: None, .. } => wrong(
                 "master_port",
                 "not given".to_owned(),
                 "the same free port on every host when `nnodes` is above 1",
-            );
-        }
-        match self.command.split_first() {
-            Some(split) => Ok(split),
-            None => wrong("command", "empty".to_owned(), "a program and its arguments"),
+            ),
+            Hosts::Meet(Rendezvous { min_nodes, max_nodes, .. }) if *min_nodes == 0 || min_nodes > max_nodes => {
+                wrong("nnodes", format!("{min_nodes}:{max_nodes}"), "MIN:MAX with MIN at least 1 and at most MAX")
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -123,7 +162,7 @@ pub(crate) struct ProcessSpec {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16, LaunchError> {
+pub(crate) fn free_port() -> Result<u16, LaunchError> {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
@@ -134,15 +173,17 @@ fn free_port() -> Result<u16, LaunchError> {
 mod tests {
     use super::*;
 
+    fn two_hosts(node_rank: usize, master_port: Option<u16>) -> Hosts {
+        Hosts::Fixed { nnodes: 2, node_rank, master_addr: "10.0.0.1".to_owned(), master_port }
+    }
+
     #[test]
     fn ranks_count_on_over_hosts() {
         let plan = LaunchPlan {
-            nnodes: 2,
-            node_rank: 1,
-            master_port: Some(29500),
+            hosts: two_hosts(1, Some(29500)),
             ..LaunchPlan::local(vec!["true".to_owned(), "x".to_owned()], 3)
         };
-        let processes = plan.processes(0).unwrap();
+        let processes = plan.processes(&plan.fixed_place(0).unwrap().unwrap()).unwrap();
         assert_eq!(processes.iter().map(|process| process.rank).collect::<Vec<_>>(), [3, 4, 5]);
         assert_eq!(processes[2].arguments, ["x"]);
         let variables = &processes[2].variables;
@@ -153,9 +194,13 @@ mod tests {
 
     #[test]
     fn plans_that_cannot_work_are_refused() {
-        let plan = LaunchPlan { nnodes: 2, ..LaunchPlan::local(vec!["true".to_owned()], 1) };
-        assert!(plan.processes(0).unwrap_err().to_string().starts_with("`master_port` is not given"));
+        let refused = |plan: LaunchPlan| plan.check().unwrap_err().to_string();
+        let plan = LaunchPlan { hosts: two_hosts(0, None), ..LaunchPlan::local(vec!["true".to_owned()], 1) };
+        assert!(refused(plan.clone()).starts_with("`master_port` is not given"));
+        assert!(refused(LaunchPlan { hosts: two_hosts(2, Some(1)), ..plan.clone() }).starts_with("`node_rank` is 2"));
+        assert!(refused(LaunchPlan { nproc_per_node: 0, ..plan }).starts_with("`nproc_per_node` is 0"));
         let plan = LaunchPlan::local(Vec::new(), 1);
-        assert!(plan.processes(0).unwrap_err().to_string().starts_with("`command` is empty"));
+        let error = plan.processes(&plan.fixed_place(0).unwrap().unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with("`command` is empty"));
     }
 }

@@ -1,15 +1,20 @@
 //! Waiting for all ranks, and ending them together.
 
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::plan::Place;
 use crate::process::{RankGroup, RankProcess};
-use crate::{LaunchError, LaunchPlan};
+use crate::rendezvous::{Meeting, Round};
+use crate::round_watch::{HostFailure, News, RoundWatch};
+use crate::{Hosts, LaunchError, LaunchPlan};
 
 /// Starts all processes of this host and waits for their end; after a failure all are started again while restarts remain.
 ///
@@ -22,25 +27,121 @@ pub fn launch(plan: &LaunchPlan) -> Result<(), LaunchError> {
         .enable_all()
         .build()
         .map_err(|source| LaunchError::System { doing: "start the watcher", source })?;
-    runtime.block_on(watch(plan))
+    let ended = runtime.block_on(watch(plan));
+    // A connection that is still being tried must not hold the program up.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn watch(plan: &LaunchPlan) -> Result<(), LaunchError> {
-    let listen = |kind| signal(kind).map_err(|source| LaunchError::System { doing: "listen for signals", source });
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let mut start = 0;
+    plan.check()?;
+    let mut signals = Signals::listen()?;
+    let (mut meeting, mut over) = (None, None);
+    let mut restarts = 0;
     loop {
-        match watch_one(plan, start, &mut interrupt, &mut terminate).await {
-            Err(LaunchError::RankFailed { rank, how, code, .. })
-                if start < plan.max_restarts && !code.is_some_and(|code| plan.final_codes.contains(&code)) =>
-            {
-                start += 1;
-                tracing::warn!(
-                    "rank {rank} {how}; all ranks are started again ({start} of {} times)",
-                    plan.max_restarts
-                );
+        let (place, round) = match plan.fixed_place(restarts)? {
+            Some(place) => (place, None),
+            None => {
+                let (met, round) = meet(plan, meeting.take(), over, &mut signals).await?;
+                let watch = RoundWatch::start(met.clone(), round.clone());
+                meeting = Some(met);
+                (round.place(), Some((round.number, watch)))
             }
-            other => return other,
+        };
+        let (number, mut news) = round.unzip();
+        let ended = watch_one(plan, &place, news.as_mut(), &mut signals).await;
+        let again = match &ended {
+            Err(LaunchError::Newcomer) => true,
+            Err(error) if starting_again_may_help(plan, error) && restarts < plan.max_restarts => {
+                restarts += 1;
+                true
+            }
+            _ => false,
+        };
+        if !again {
+            leave(plan, news).await;
+            return ended;
+        }
+        if let Err(error) = ended {
+            let reason = error.to_string();
+            let first = reason.lines().next().unwrap_or_default();
+            tracing::warn!("{first}; all ranks are started again ({restarts} of {} times)", plan.max_restarts);
+        }
+        leave(plan, news).await;
+        over = number;
+    }
+}
+
+/// Says goodbye to the other hosts, and waits for theirs where the store is here. A network that is gone must not hold this up.
+async fn leave(plan: &LaunchPlan, watch: Option<RoundWatch>) {
+    if let (Hosts::Meet(rendezvous), Some(watch)) = (&plan.hosts, watch) {
+        let patience = rendezvous.keep_alive + Duration::from_secs(1);
+        let _ = timeout(patience, tokio::task::spawn_blocking(move || drop(watch))).await;
+    }
+}
+
+fn starting_again_may_help(plan: &LaunchPlan, error: &LaunchError) -> bool {
+    match error {
+        LaunchError::RankFailed { code, .. } => !code.is_some_and(|code| plan.final_codes.contains(&code)),
+        LaunchError::OtherHost { hopeless, .. } => !hopeless,
+        _ => false,
+    }
+}
+
+/// Waits for the other hosts, beside the signals. `over` is the round that has just ended.
+async fn meet(
+    plan: &LaunchPlan,
+    meeting: Option<Meeting>,
+    over: Option<u64>,
+    signals: &mut Signals,
+) -> Result<(Meeting, Round), LaunchError> {
+    let Hosts::Meet(rendezvous) = plan.hosts.clone() else { unreachable!("only called where hosts meet") };
+    let nproc_per_node = plan.nproc_per_node;
+    let patience = rendezvous.join_timeout + rendezvous.last_call + rendezvous.keep_alive;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let mut joining = tokio::task::spawn_blocking(move || {
+        let meeting = meeting.map_or_else(|| Meeting::open(&rendezvous), Ok)?;
+        if let Some(number) = over {
+            meeting.advance(number)?;
+        }
+        let round = meeting.join(nproc_per_node, &asked)?;
+        tracing::info!("round {}: host {} of {}", round.number, round.seat, round.seats.len());
+        Ok((meeting, round))
+    });
+    let error = tokio::select! {
+        joined = &mut joining => return joined.unwrap_or_else(|error| Err(no_process(error))),
+        (signal, _) = signals.next() => LaunchError::Signalled { signal },
+        // The network may be gone in the middle of a question.
+        () = tokio::time::sleep(patience) => {
+            LaunchError::HostsMissing { came: "no answer from where hosts meet".to_owned(), seconds: patience.as_secs() }
+        }
+    };
+    stop.store(true, Ordering::SeqCst);
+    // The question may still be waiting for its answer; the process ends with this error.
+    Err(error)
+}
+
+fn no_process(error: tokio::task::JoinError) -> LaunchError {
+    LaunchError::System { doing: "wait for a process", source: std::io::Error::other(error) }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: SignalStream,
+    terminate: SignalStream,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, LaunchError> {
+        let listen = |kind| signal(kind).map_err(|source| LaunchError::System { doing: "listen for signals", source });
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> (&'static str, Signal) {
+        tokio::select! {
+            _ = self.interrupt.recv() => ("SIGINT", Signal::INT),
+            _ = self.terminate.recv() => ("SIGTERM", Signal::TERM),
         }
     }
 }
@@ -48,37 +149,50 @@ async fn watch(plan: &LaunchPlan) -> Result<(), LaunchError> {
 /// One start, to its end.
 async fn watch_one(
     plan: &LaunchPlan,
-    start: usize,
-    interrupt: &mut SignalStream,
-    terminate: &mut SignalStream,
+    place: &Place,
+    mut round: Option<&mut RoundWatch>,
+    signals: &mut Signals,
 ) -> Result<(), LaunchError> {
-    let (groups, mut ends) = start_all(plan, start)?;
+    let (groups, mut ends) = start_all(plan, place)?;
     let mut ending = Ending { groups, grace: plan.grace, error: None, deadline: None };
     loop {
         let overdue = sleep_until(ending.deadline.unwrap_or_else(Instant::now));
         tokio::select! {
             ended = ends.join_next() => match ended {
                 None => return ending.error.map_or(Ok(()), Err),
-                Some(Ok((process, status))) => ending.ended(process, status?).await,
-                Some(Err(error)) => {
-                    let source = std::io::Error::other(error);
-                    return Err(LaunchError::System { doing: "wait for a process", source });
+                Some(Ok((process, status))) => {
+                    let first = ending.error.is_none();
+                    ending.ended(process, status?).await;
+                    if let (true, Some(error), Some(round)) = (first, &ending.error, &round) {
+                        round.failed(error.to_string(), !starting_again_may_help(plan, error));
+                    }
                 }
+                Some(Err(error)) => return Err(no_process(error)),
             },
-            _ = interrupt.recv() => ending.pass_on(Signal::INT, "SIGINT"),
-            _ = terminate.recv() => ending.pass_on(Signal::TERM, "SIGTERM"),
+            (name, signal) = signals.next() => ending.pass_on(signal, name),
+            news = next_news(&mut round) => ending.hear(news),
             () = overdue, if ending.deadline.is_some() => ending.kill(),
         }
     }
 }
 
+/// News of the other hosts; never any without a round, or after its watcher has ended.
+async fn next_news(round: &mut Option<&mut RoundWatch>) -> News {
+    if let Some(round) = round
+        && let Some(news) = round.news.recv().await
+    {
+        return news;
+    }
+    std::future::pending().await
+}
+
 type Ended = (RankProcess, Result<ExitStatus, LaunchError>);
 
 /// Starts every rank; dropping the set on an error kills those already started.
-fn start_all(plan: &LaunchPlan, start: usize) -> Result<(Vec<RankGroup>, JoinSet<Ended>), LaunchError> {
+fn start_all(plan: &LaunchPlan, place: &Place) -> Result<(Vec<RankGroup>, JoinSet<Ended>), LaunchError> {
     let mut groups = Vec::new();
     let mut ends = JoinSet::new();
-    for spec in plan.processes(start)? {
+    for spec in plan.processes(place)? {
         let process = RankProcess::start(&spec)?;
         groups.push(process.group);
         ends.spawn(process.wait());
@@ -123,6 +237,24 @@ impl Ending {
         tracing::info!("{name}: passed on to the ranks");
         self.error.get_or_insert(LaunchError::Signalled { signal: name });
         self.end(signal);
+    }
+
+    /// Another host failed or came: the ranks here end as well, and save what they can.
+    fn hear(&mut self, news: News) {
+        if self.error.is_some() {
+            return;
+        }
+        self.error = Some(match news {
+            News::Failed(HostFailure { host, message, hopeless, .. }) => {
+                LaunchError::OtherHost { host, message, hopeless }
+            }
+            News::Newcomer => LaunchError::Newcomer,
+            News::NoStore(message) => {
+                // The ranks go on if they can; the end of the one that served the store shows in their collectives.
+                return tracing::warn!("{message}; without it this launcher hears nothing of the other hosts");
+            }
+        });
+        self.end(Signal::TERM);
     }
 
     fn end(&mut self, signal: Signal) {

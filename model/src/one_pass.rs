@@ -19,7 +19,7 @@ pub mod subset_transform;
 #[cfg(test)]
 mod tests;
 
-pub use attention_head::HierarchicalAttention;
+pub use attention_head::{HeadDropout, HierarchicalAttention};
 pub use candidate_tree::CandidateTree;
 pub use groups::Groups;
 pub use placing::Placing;

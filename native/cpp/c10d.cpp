@@ -60,15 +60,13 @@ char* guarded(Body body) {
 
 at::Tensor& as_tensor(monopass_tensor tensor) { return *static_cast<at::Tensor*>(tensor); }
 
-// Reducing over the loopback needs no resolvable host name; else GLOO_SOCKET_IFNAME, else the host's own address.
-std::shared_ptr<::gloo::transport::Device> gloo_device(const std::string& host) {
+// GLOO_SOCKET_IFNAME if set, else the address from which the master is reached: neither needs a host name that resolves.
+std::shared_ptr<::gloo::transport::Device> gloo_device(const std::string& own_address) {
   if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME")) {
     return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
   }
-  if (host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0) {
-    return c10d::ProcessGroupGloo::createDeviceForHostname(host);
-  }
-  return c10d::ProcessGroupGloo::createDefaultDevice();
+  if (own_address.empty()) return c10d::ProcessGroupGloo::createDefaultDevice();
+  return c10d::ProcessGroupGloo::createDeviceForHostname(own_address);
 }
 
 // The reducer's own hook averages; this one sums, because the loss is already divided by global counts.
@@ -94,8 +92,8 @@ int monopass_c10d_has_nccl(void) {
 #endif
 }
 
-char* monopass_c10d_join(const char* host, int port, int serve_store, const char* prefix, int rank, int world_size,
-                         int64_t timeout_ms, int nccl, monopass_c10d_group** group) {
+char* monopass_c10d_join(const char* host, int port, const char* own_address, int serve_store, const char* prefix, int rank,
+                         int world_size, int64_t timeout_ms, int nccl, monopass_c10d_group** group) {
   return guarded([&] {
     const std::chrono::milliseconds timeout(timeout_ms);
     c10d::TCPStoreOptions store_options;
@@ -110,7 +108,7 @@ char* monopass_c10d_join(const char* host, int port, int serve_store, const char
 
     auto joined = c10::make_intrusive<c10d::ProcessGroup>(store, rank, world_size);
     auto gloo_options = c10d::ProcessGroupGloo::Options::create(timeout);
-    gloo_options->devices.push_back(gloo_device(host));
+    gloo_options->devices.push_back(gloo_device(own_address));
     auto gloo_store = c10::make_intrusive<c10d::PrefixStore>("gloo", store);
     auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(gloo_store, rank, world_size, gloo_options);
     joined->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);

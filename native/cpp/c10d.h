@@ -13,10 +13,11 @@ typedef void* monopass_tensor;
 typedef struct monopass_c10d_group monopass_c10d_group;
 typedef struct monopass_c10d_reducer monopass_c10d_reducer;
 
-// Joins `world_size` processes through the store at host:port, which this process serves when `serve_store`. `prefix`
-// keeps the keys of restarted runs apart. `nccl` adds NCCL for CUDA tensors beside Gloo for CPU ones.
-char* monopass_c10d_join(const char* host, int port, int serve_store, const char* prefix, int rank, int world_size,
-                         int64_t timeout_ms, int nccl, monopass_c10d_group** group);
+// Joins `world_size` processes through the store at host:port, which this process serves when `serve_store`. Gloo listens at
+// `own_address`; empty leaves the choice to libtorch. `prefix` keeps the keys of restarted runs apart. `nccl` adds NCCL for CUDA
+// tensors beside Gloo for CPU ones.
+char* monopass_c10d_join(const char* host, int port, const char* own_address, int serve_store, const char* prefix, int rank,
+                         int world_size, int64_t timeout_ms, int nccl, monopass_c10d_group** group);
 void monopass_c10d_leave(monopass_c10d_group* group);
 int monopass_c10d_has_nccl(void);
 

@@ -7,6 +7,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
+use std::net::{IpAddr, ToSocketAddrs as _, UdpSocket};
 use std::ptr;
 use std::time::Duration;
 
@@ -77,14 +78,16 @@ impl ProcessGroup {
             return Err(C10dError::NoNccl);
         }
         let host = c_string(&options.host)?;
+        let own_address = c_string(&own_address(&options.host, options.port).unwrap_or_default())?;
         let prefix = c_string(&options.prefix)?;
         let timeout_ms = i64::try_from(options.timeout.as_millis()).unwrap_or(i64::MAX);
         let mut raw = ptr::null_mut();
-        // SAFETY: both strings live until the call returns, and `raw` is written only on success.
+        // SAFETY: the strings live until the call returns, and `raw` is written only on success.
         let error = unsafe {
             monopass_c10d_join(
                 host.as_ptr(),
                 c_int::from(options.port),
+                own_address.as_ptr(),
                 c_int::from(options.serve_store),
                 prefix.as_ptr(),
                 options.rank as c_int,
@@ -195,11 +198,23 @@ pub fn clear_gradient(parameter: &mut Tensor) {
     unsafe { monopass_clear_gradient(parameter.as_mut_ptr().cast()) }
 }
 
-fn c_string(text: &str) -> Result<CString, C10dError> {
+/// This host's address on the way to another, where that can be found out. Nothing is sent. A name that leads back to the loopback says
+/// nothing about where others find this host.
+pub fn own_address(host: &str, port: u16) -> Option<String> {
+    let target = (host, port).to_socket_addrs().ok()?.next()?;
+    let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(target).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    let named_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback());
+    (named_loopback || !address.is_loopback()).then(|| address.to_string())
+}
+
+pub(crate) fn c_string(text: &str) -> Result<CString, C10dError> {
     CString::new(text).map_err(|_| C10dError::ZeroByte { text: text.escape_debug().to_string() })
 }
 
-fn check(error: *mut c_char) -> Result<(), C10dError> {
+pub(crate) fn check(error: *mut c_char) -> Result<(), C10dError> {
     match take_string(error) {
         None => Ok(()),
         Some(message) => Err(C10dError::Failed { message }),
@@ -207,7 +222,7 @@ fn check(error: *mut c_char) -> Result<(), C10dError> {
 }
 
 /// Copies and frees a string of the C side; None for null.
-fn take_string(string: *mut c_char) -> Option<String> {
+pub(crate) fn take_string(string: *mut c_char) -> Option<String> {
     if string.is_null() {
         return None;
     }
@@ -233,6 +248,7 @@ unsafe extern "C" {
     fn monopass_c10d_join(
         host: *const c_char,
         port: c_int,
+        own_address: *const c_char,
         serve_store: c_int,
         prefix: *const c_char,
         rank: c_int,

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod ops;
 pub mod optim;
 pub mod runtime;
+pub mod store;
 
 pub use error::NativeError;
 pub use ffi::kernels_run;

@@ -12,11 +12,17 @@ const TRIM_THRESHOLD: i32 = i32::MAX;
 /// The heap grows by this much at a time.
 const TOP_PAD: i32 = 64 << 20;
 
-/// Call first in `main`: keeps freed blocks in the process (see docs/benchmarks.md), fixes the number of threads to
+unsafe extern "C" {
+    fn monopass_quiet_log();
+}
+
+/// Call first in `main`: lets libtorch log errors only (`TORCH_CPP_LOG_LEVEL` overrides), keeps freed blocks in the process (see docs/benchmarks.md), fixes the number of threads to
 /// `OMP_NUM_THREADS`, else all cores, and loads libtorch's CUDA part when it lies beside the rest. May be called again.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // SAFETY: sets a variable of the environment; `init` comes first in `main`, before other threads read it.
+        unsafe { monopass_quiet_log() };
         keep_freed_memory();
         let threads = std::env::var("OMP_NUM_THREADS")
             .ok()

@@ -11,6 +11,11 @@ fn main() -> ExitCode {
     native::runtime::init();
     let cli = Cli::parse();
     monopass::logging::init(cli.verbose, cli.quiet);
+    match launch::parent::end_with_launcher() {
+        Ok(false) => {}
+        Ok(true) => return Ending::Interrupted.into(),
+        Err(error) => tracing::warn!("the launcher's death would go unnoticed: {error}"),
+    }
     let Err(error) = monopass::commands::run(cli) else {
         return Ending::Done.into();
     };

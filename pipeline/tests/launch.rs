@@ -5,54 +5,16 @@
 mod fixture;
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::Workplace;
+use fixture::{RANKS_EXPERIMENT, Workplace, pids_of_rank};
 use serde_json::Value;
-
-const EXPERIMENT: &str = "\
-name: tiny
-seed: 7
-model: {path: model, device: cpu, precision: fp32}
-data:
-  prompt: {identifiers: alphabetic}
-  sets:
-    lists: {source: {generated: {num_queries: 16, num_candidates: 3, seed: 1}}}
-train:
-  objective: {first: {}}
-  data: lists
-  precision: fp32
-  distribution: zero1
-  learning_rate: 1e-3
-  global_batch_size: 4
-  micro_batch_size: 4
-  max_micro_batch_tokens: 4096
-  epochs: 100
-  max_steps: 60
-  checkpoint: {every_steps: 10, keep: 2}
-";
 
 fn workplace() -> Workplace {
     let place = Workplace::new(4096);
-    place.write("tiny.yaml", EXPERIMENT);
+    place.write("tiny.yaml", RANKS_EXPERIMENT);
     place
-}
-
-/// Processes of this run whose environment says `RANK=rank`.
-fn pids_of_rank(folder: &Path, rank: usize) -> Vec<String> {
-    let folder = folder.canonicalize().unwrap();
-    let mut pids = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let here = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder);
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        let wanted = format!("RANK={rank}");
-        if here && environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
-            pids.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    pids
 }
 
 #[test]
@@ -131,7 +93,7 @@ fn twenty_kills_are_twenty_recoveries() {
     let long = |place: &Workplace| {
         place.write(
             "tiny.yaml",
-            &EXPERIMENT.replace("max_steps: 60", "max_steps: 1500").replace("epochs: 100", "epochs: 2000"),
+            &RANKS_EXPERIMENT.replace("max_steps: 60", "max_steps: 1500").replace("epochs: 100", "epochs: 2000"),
         );
     };
     let undisturbed = workplace();

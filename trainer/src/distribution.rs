@@ -267,7 +267,10 @@ impl Ranks {
             match missing[..] {
                 [] => return TrainError::Collective { rank: self.rank, doing, source },
                 [rank] if Instant::now() > deadline => {
-                    return other(rank, format!("it ended without a word ({source})"));
+                    return other(
+                        rank,
+                        format!("it no longer answers: it ended, hangs, or the network does ({source})"),
+                    );
                 }
                 _ if Instant::now() > deadline => return TrainError::Collective { rank: self.rank, doing, source },
                 _ => std::thread::sleep(Duration::from_millis(100)),

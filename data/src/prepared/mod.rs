@@ -27,7 +27,7 @@ pub use answers::{AnswerRecord, write_answers};
 pub use card::{Card, CardFile, Counts, ListCounts, ListLengths, TextCounts, content_hash};
 pub use rankings::{read_rankings, write_rankings};
 pub use record::{Record, Tally};
-pub use set::PreparedSet;
+pub use set::{PreparedSet, verified_card};
 pub use writer::{prepare, prepare_branched, write_set};
 
 /// The samples' file in a set's folder.

@@ -32,21 +32,30 @@ struct Cache<R> {
     bytes: usize,
 }
 
+/// The card of a set whose samples are those it describes.
+///
+/// # Errors
+/// A missing or malformed card, another layout version, or samples with another hash than the card's.
+pub fn verified_card(folder: &Path) -> Result<Card, DataError> {
+    let card = Card::read(folder)?;
+    let found = hash_file(&folder.join(SAMPLES_FILE))?;
+    if found.blake3 == card.samples.blake3 {
+        return Ok(card);
+    }
+    let (got, wanted) = (found.bytes, card.samples.bytes);
+    let message =
+        format!("`{SAMPLES_FILE}` ({got} bytes) is not what its card describes ({wanted} bytes, another hash)");
+    Err(DataError::Prepared { path: folder.to_owned(), message })
+}
+
 impl<R: Record> PreparedSet<R> {
     /// Opens a set and checks its samples against the card.
     ///
     /// # Errors
-    /// A missing or malformed card, another layout version, or samples with another hash than the card's.
+    /// As [`verified_card`].
     pub fn open(folder: &Path) -> Result<Self, DataError> {
-        let card = Card::read(folder)?;
+        let card = verified_card(folder)?;
         let damaged = |message: String| DataError::Prepared { path: folder.to_owned(), message };
-        let found = hash_file(&folder.join(SAMPLES_FILE))?;
-        if found.blake3 != card.samples.blake3 {
-            let (got, wanted) = (found.bytes, card.samples.bytes);
-            return Err(damaged(format!(
-                "`{SAMPLES_FILE}` ({got} bytes) is not what its card describes ({wanted} bytes, another hash)"
-            )));
-        }
         let rows = usize::try_from(card.report.kept).map_err(|error| damaged(error.to_string()))?;
         Ok(Self {
             folder: folder.to_owned(),

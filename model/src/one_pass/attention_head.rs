@@ -1,6 +1,27 @@
 //! The head over rows of group contributions, one set of weights for all levels.
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
 use tch::{Device, Kind, Tensor};
+
+use crate::linear::DropoutSeed;
+use crate::random_weights::uniform_matrix;
+
+/// Dropping attention weights in training: a pure function of its seed, whatever else draws random numbers meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadDropout {
+    /// Probability of dropping a weight, in [0, 1).
+    pub probability: f64,
+    /// Seed of one set of scores; every place in it derives its own.
+    pub seed: DropoutSeed,
+}
+
+impl HeadDropout {
+    /// For one of the places where a head is used.
+    pub(super) fn of(self, place: u64) -> Self {
+        Self { seed: self.seed.of_module(place), ..self }
+    }
+}
 
 /// Self-attention without a value projection, pooled: `R(X) = Σ_rows softmax(Q(X) K(X)^T / √n) X + X` for rows `X` `[rows, n]`
 /// (ONE-PASS, section on hierarchical self-attention; `n` is the number of candidates).
@@ -20,17 +41,16 @@ pub struct HierarchicalAttention {
 const HIDDEN: f64 = -1e9;
 
 impl HierarchicalAttention {
-    /// Float32 weights, uniform in ±1/√n by `seed`. Reseeds libtorch's generator.
+    /// Float32 weights, uniform in ±1/√n: a pure function of n and `seed`.
     #[must_use]
-    pub fn new(n: usize, seed: i64, device: Device) -> Self {
-        tch::manual_seed(seed);
-        let bound = 1.0 / (n as f64).sqrt();
-        let uniform = |size: &[i64]| {
-            let values = Tensor::rand(size, (Kind::Float, Device::Cpu)) * (2.0 * bound) - bound;
-            values.to_device(device)
-        };
+    pub fn new(n: usize, seed: u64, device: Device) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let bound = 1.0 / (n as f32).sqrt();
         let n = n as i64;
-        Self { q_weight: uniform(&[n, n]), q_bias: uniform(&[n]), k_weight: uniform(&[n, n]), k_bias: uniform(&[n]) }
+        let mut uniform = |rows: i64| uniform_matrix(&mut rng, rows, n, bound).to_device(device);
+        let (q_weight, q_bias) = (uniform(n), uniform(1).squeeze_dim(0));
+        let (k_weight, k_bias) = (uniform(n), uniform(1).squeeze_dim(0));
+        Self { q_weight, q_bias, k_weight, k_bias }
     }
 
     /// Candidates of a list.
@@ -61,10 +81,15 @@ impl HierarchicalAttention {
     }
 
     /// `R` of the rows of `x` `[.., rows, n]` that `taken` (bool `[.., rows]`) names, given their [`Self::scores`]: `[.., n]`, zeros where none
-    /// is taken. `dropout` is the probability of dropping an attention weight; 0 outside training.
-    pub fn pool(&self, scores: &Tensor, x: &Tensor, taken: &Tensor, dropout: f64) -> Tensor {
+    /// is taken. `dropout` drops attention weights; `None` outside training.
+    pub fn pool(&self, scores: &Tensor, x: &Tensor, taken: &Tensor, dropout: Option<HeadDropout>) -> Tensor {
         let weights = scores.masked_fill(&taken.logical_not().unsqueeze(-2), HIDDEN).softmax(-1, Kind::Float);
-        let weights = if dropout > 0.0 { weights.dropout(dropout, true) } else { weights };
+        let weights = match dropout {
+            Some(HeadDropout { probability, seed }) if probability > 0.0 => {
+                native::ops::dropout(&weights, probability, seed.0)
+            }
+            _ => weights,
+        };
         let taken = taken.to_kind(Kind::Float);
         let weights = weights * taken.unsqueeze(-1); // [.., rows, rows]
         let of_row = weights.sum_dim_intlist(-2, false, Kind::Float) + taken; // [.., rows]: how often each row is counted

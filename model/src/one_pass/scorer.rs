@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::groups::members;
 use super::subset_transform::mobius;
-use super::{Arithmetic, CandidateTree, Groups, HierarchicalAttention, OnePassSettings, Placing, Variant};
+use super::{Arithmetic, CandidateTree, Groups, HeadDropout, HierarchicalAttention, OnePassSettings, Placing, Variant};
 use crate::ModelError;
 
 /// Puts rankings together. Batched over lists; nothing of the language model is needed beside its probabilities.
@@ -129,7 +129,7 @@ impl Scorer {
         prepared: &Prepared,
         placing: &Placing,
         head: Option<&HierarchicalAttention>,
-        dropout: f64,
+        dropout: Option<HeadDropout>,
     ) -> Tensor {
         assert!(!placing.is_empty(), "the first item is placed by p(∅)");
         if self.settings.variant == Variant::Permutation {
@@ -144,6 +144,7 @@ impl Scorer {
         let sum = |rows: &Tensor| rows.sum_dim_intlist(1, false, Kind::Float); // [lists, groups, n] -> [lists, n]
         let with_base = |scores: Tensor| if self.corrected() { scores + &base } else { scores };
         let dual_masks = self.duals.masks(&placed);
+        let dropout = |place| dropout.map(|dropout| dropout.of(place));
         match self.settings.variant {
             Variant::NaiveAdd => with_base(sum(&own)),
             Variant::WoHas => {
@@ -155,44 +156,62 @@ impl Scorer {
                 with_base(sum(&own) + sum(&dual))
             }
             Variant::OnePass => {
-                let dual = self.pooled_duals(prepared, &dual_masks, needed(head), dropout);
+                let dual = self.pooled_duals(prepared, &dual_masks, needed(head), dropout(0));
                 let any = self.duals.subsets_of(&dual_masks).any_dim(2, false);
-                let outer = self.pool_groups(needed(head), &dual, &any, dropout);
+                let outer = self.pool_groups(needed(head), &dual, &any, dropout(1));
                 with_base(sum(&own) + outer)
             }
             Variant::WoMobius1 | Variant::WoMobius2 => {
                 let head = needed(head);
                 // One row alone attends to itself alone: R(x) = 2 x, and a dropped weight leaves x.
-                let own = self.pool_single(head, &own, &target_masks.gt(0), dropout);
+                let own = self.pool_single(head, &own, &target_masks.gt(0), dropout(0));
                 let dual = if self.settings.variant == Variant::WoMobius2 {
-                    self.pooled_duals(prepared, &dual_masks, head, dropout)
+                    self.pooled_duals(prepared, &dual_masks, head, dropout(1))
                 } else {
                     let rows = self.duals.rows(p, &dual_masks);
                     let rows = if self.corrected() { rows - nonempty(&dual_masks) * base.unsqueeze(1) } else { rows };
-                    self.pool_single(head, &rows, &dual_masks.gt(0), dropout)
+                    self.pool_single(head, &rows, &dual_masks.gt(0), dropout(1))
                 };
                 let taken = Tensor::cat(&[target_masks.gt(0), dual_masks.gt(0)], 1);
-                with_base(self.pool_groups(head, &Tensor::cat(&[own, dual], 1), &taken, dropout))
+                with_base(self.pool_groups(head, &Tensor::cat(&[own, dual], 1), &taken, dropout(2)))
             }
             Variant::Permutation => unreachable!("returned above"),
         }
     }
 
     /// `R` over the placed subsets of each dual group, `[lists, groups, n]`.
-    fn pooled_duals(&self, prepared: &Prepared, masks: &Tensor, head: &HierarchicalAttention, dropout: f64) -> Tensor {
+    fn pooled_duals(
+        &self,
+        prepared: &Prepared,
+        masks: &Tensor,
+        head: &HierarchicalAttention,
+        dropout: Option<HeadDropout>,
+    ) -> Tensor {
         let (rows, scores) = needed(prepared.dual_rows.as_ref());
         self.scaled(head.pool(needed(scores.as_ref()), rows, &self.duals.subsets_of(masks), dropout))
     }
 
     /// `R` of each row by itself, `[lists, groups, n]`.
-    fn pool_single(&self, head: &HierarchicalAttention, rows: &Tensor, taken: &Tensor, dropout: f64) -> Tensor {
+    fn pool_single(
+        &self,
+        head: &HierarchicalAttention,
+        rows: &Tensor,
+        taken: &Tensor,
+        dropout: Option<HeadDropout>,
+    ) -> Tensor {
         let alone = rows.unsqueeze(2); // [lists, groups, 1, n]
         self.scaled(head.pool(&head.scores(&alone), &alone, &taken.unsqueeze(2), dropout))
     }
 
     /// `R` over the rows of the groups `[lists, groups, n]` -> `[lists, n]`. As published, groups without a placed item are rows of zeros that
     /// the others attend to.
-    fn pool_groups(&self, head: &HierarchicalAttention, rows: &Tensor, taken: &Tensor, dropout: f64) -> Tensor {
+    fn pool_groups(
+        &self,
+        head: &HierarchicalAttention,
+        rows: &Tensor,
+        taken: &Tensor,
+        dropout: Option<HeadDropout>,
+    ) -> Tensor {
         let all = taken.ones_like();
         self.scaled(head.pool(&head.scores(rows), rows, if self.corrected() { taken } else { &all }, dropout))
     }
@@ -225,7 +244,7 @@ impl Scorer {
                 let scores = match place {
                     0 => prepared.p.select(1, 0),
                     _ if place + 1 == self.n => prepared.p.select(1, 0).zeros_like(),
-                    _ => self.scores(&prepared, &placing, head, 0.0),
+                    _ => self.scores(&prepared, &placing, head, None),
                 };
                 let values = Vec::<f32>::try_from(scores.contiguous().view(-1)).expect("scores are float32");
                 for (list, slot) in placing.best(&values).into_iter().enumerate() {

@@ -159,7 +159,7 @@ fn check(n: usize, n_group: usize, seed: i64, variant: Variant, arithmetic: Arit
     let settings = OnePassSettings { variant, n_group, arithmetic, grouping: Grouping::ByIdentifier };
     let scorer = Scorer::new(n, settings, Device::Cpu).unwrap();
     let p = probabilities(scorer.tree().len(), n, seed);
-    let head = variant.has_head().then(|| HierarchicalAttention::new(n, seed, Device::Cpu));
+    let head = variant.has_head().then(|| HierarchicalAttention::new(n, seed as u64, Device::Cpu));
     // Weights large enough that attention is far from uniform.
     head.iter().flat_map(HierarchicalAttention::named_tensors).for_each(|(_, mut t)| {
         let _ = tch::no_grad(|| t.g_mul_scalar_(4.0));
@@ -173,7 +173,7 @@ fn check(n: usize, n_group: usize, seed: i64, variant: Variant, arithmetic: Arit
     for (place, slot) in order.iter().enumerate().take(n - 1) {
         let wanted = if place == 0 { naive.f(&Set::new()) } else { naive.scores(&order[..place]) };
         if place > 0 {
-            let scores = scorer.scores(&prepared, &placing, head.as_ref(), 0.0);
+            let scores = scorer.scores(&prepared, &placing, head.as_ref(), None);
             for candidate in (0..n).filter(|c| !order[..place].contains(&(*c as u16))) {
                 let difference = scores.double_value(&[0, candidate as i64]) - wanted[candidate];
                 assert!(difference.abs() < 1e-4, "{settings:?} place {place} slot {candidate}: {difference}");
@@ -205,7 +205,7 @@ proptest! {
         let settings = OnePassSettings { variant: Variant::ALL[which], n_group, ..OnePassSettings::default() };
         let scorer = Scorer::new(n, settings, Device::Cpu).unwrap();
         let p = Tensor::cat(&(0..lists).map(|i| probabilities(scorer.tree().len(), n, seed + i as i64)).collect::<Vec<_>>(), 0);
-        let head = HierarchicalAttention::new(n, seed, Device::Cpu);
+        let head = HierarchicalAttention::new(n, seed as u64, Device::Cpu);
         let together = scorer.rank(&p, Some(&head));
         for (list, order) in together.iter().enumerate() {
             prop_assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), n);

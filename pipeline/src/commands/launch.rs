@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use launch::{LaunchError, LaunchPlan};
+use launch::{Hosts, LaunchError, LaunchPlan, Rendezvous};
 
 use crate::cli::LaunchArgs;
 use crate::failure::{Ending, Interrupted, UsageError};
 
 /// Endings that starting again cannot change: what is asked for or given is wrong, or somebody stopped the run.
 const FINAL: [Ending; 3] = [Ending::Usage, Ending::Data, Ending::Interrupted];
+
+/// Port of `--rdzv-endpoint` where none is given: torchrun's.
+const DEFAULT_ENDPOINT_PORT: u16 = 29400;
 
 /// Starts the processes and waits for them.
 ///
@@ -29,10 +32,7 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<()> {
     let plan = LaunchPlan {
         command,
         nproc_per_node: processes(&args.nproc_per_node)?,
-        nnodes: args.nnodes,
-        node_rank: args.node_rank,
-        master_addr: args.master_addr.clone(),
-        master_port: args.master_port,
+        hosts: hosts(args)?,
         grace: Duration::from_secs(args.grace_seconds),
         max_restarts: args.max_restarts,
         final_codes: FINAL.iter().map(|ending| *ending as i32).collect(),
@@ -47,6 +47,46 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<()> {
             Err(Interrupted { saved }.into())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The hosts: given one by one, or met at the endpoint.
+fn hosts(args: &LaunchArgs) -> anyhow::Result<Hosts> {
+    let (min_nodes, max_nodes) = node_counts(&args.nnodes)?;
+    let Some(endpoint) = &args.rdzv_endpoint else {
+        if min_nodes != max_nodes {
+            let hint = "add `--rdzv-endpoint HOST:PORT`, the same on every host";
+            return Err(UsageError::new(format!("`--nnodes` {} needs a place to meet", args.nnodes), hint).into());
+        }
+        let (node_rank, master_addr) = (args.node_rank, args.master_addr.clone());
+        return Ok(Hosts::Fixed { nnodes: min_nodes, node_rank, master_addr, master_port: args.master_port });
+    };
+    let (host, port) = match endpoint.rsplit_once(':') {
+        None => (endpoint.as_str(), Some(DEFAULT_ENDPOINT_PORT)),
+        Some((host, port)) => (host, port.parse().ok()),
+    };
+    let Some(port) = port.filter(|_| !host.is_empty()) else {
+        let hint = "write HOST:PORT, for example `10.0.0.1:29400`";
+        return Err(UsageError::new(format!("`--rdzv-endpoint` is `{endpoint}`"), hint).into());
+    };
+    Ok(Hosts::Meet(Rendezvous {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port,
+        id: args.rdzv_id.clone(),
+        min_nodes,
+        max_nodes,
+        join_timeout: Duration::from_secs(args.rdzv_join_seconds),
+        last_call: Duration::from_secs(args.rdzv_last_call_seconds),
+        keep_alive: Duration::from_secs(args.rdzv_keep_alive_seconds),
+    }))
+}
+
+/// `--nnodes`: a number, or the least and the most.
+fn node_counts(text: &str) -> anyhow::Result<(usize, usize)> {
+    let (min, max) = text.split_once(':').unwrap_or((text, text));
+    match (min.parse(), max.parse()) {
+        (Ok(min), Ok(max)) => Ok((min, max)),
+        _ => Err(UsageError::new(format!("`--nnodes` is `{text}`"), "write a number, or MIN:MAX").into()),
     }
 }
 

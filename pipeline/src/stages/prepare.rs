@@ -11,7 +11,7 @@ use data::sources::RankingSetConfig;
 use super::Experiment;
 use crate::failure::InputError;
 use crate::hub;
-use crate::stamp::Inputs;
+use crate::stamp::{self, Inputs};
 
 /// Name of a set's stage.
 pub fn stage_name(set: &str) -> String {
@@ -30,6 +30,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
         .map(|(name, set)| Ok((name, located(experiment, name, set)?)))
         .collect::<anyhow::Result<_>>()?;
     for (name, set) in &sets {
+        forget_if_damaged(experiment, name)?;
         let mut inputs = Inputs::new();
         inputs.settings("settings", set)?;
         for file in set.files() {
@@ -51,6 +52,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
 fn prepare_branched(experiment: &Experiment<'_>, used: &BTreeSet<&str>) -> anyhow::Result<()> {
     for (name, set) in experiment.config.data.branched.iter().filter(|(name, _)| used.contains(name.as_str())) {
         let set = located_branched(experiment, name, set.clone())?;
+        forget_if_damaged(experiment, name)?;
         let mut inputs = Inputs::new();
         inputs.settings("settings", &set)?;
         for file in set.files() {
@@ -65,6 +67,19 @@ fn prepare_branched(experiment: &Experiment<'_>, used: &BTreeSet<&str>) -> anyho
             tracing::info!("  {name}: {}", card.report);
             Ok(vec![folder])
         })?;
+    }
+    Ok(())
+}
+
+/// A set whose samples were changed or cut short since is made anew; its models stand, as it comes out the same.
+fn forget_if_damaged(experiment: &Experiment<'_>, name: &str) -> anyhow::Result<()> {
+    let folder = experiment.folder.set(name);
+    if !experiment.ranks.is_main() || !folder.exists() {
+        return Ok(());
+    }
+    if let Err(error) = data::prepared::verified_card(&folder) {
+        tracing::warn!("{error}; the set is made anew");
+        stamp::remove(&experiment.folder.stamp(&stage_name(name)))?;
     }
     Ok(())
 }
