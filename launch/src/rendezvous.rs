@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use native::c10d::{C10dError, own_address};
-use native::store::Store;
+use native::store::{Limits, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::LaunchError;
@@ -96,9 +96,10 @@ impl Meeting {
         let (host, port) = (rendezvous.host.as_str(), rendezvous.port);
         let listener = TcpListener::bind((host, port)).ok();
         let serves = listener.is_some();
+        let limits = Limits { connect: rendezvous.join_timeout, answer: rendezvous.keep_alive };
         let store = match listener {
-            Some(listener) => Store::serve(host, listener, rendezvous.join_timeout),
-            None => Store::connect(host, port, rendezvous.join_timeout),
+            Some(listener) => Store::serve(host, listener, limits),
+            None => Store::connect(host, port, limits),
         };
         let store = store.map_err(|source| lost(rendezvous, source))?;
         let address = own_address(host, port).unwrap_or_else(|| host.to_owned());
@@ -191,6 +192,16 @@ impl Meeting {
     /// After how long without a word a host is lost.
     pub fn keep_alive(&self) -> Duration {
         self.rendezvous.keep_alive
+    }
+
+    /// Host that serves the store.
+    pub fn endpoint(&self) -> &str {
+        &self.rendezvous.host
+    }
+
+    /// Whether the store still answers.
+    pub fn answers(&self) -> bool {
+        self.serves || self.round().is_ok()
     }
 
     /// Whether the store lives in this process.

@@ -17,8 +17,6 @@ pub(crate) enum News {
     Failed(HostFailure),
     /// A host waits for a seat, and there is one.
     Newcomer,
-    /// The store is gone, and with it the host that served it.
-    NoStore(String),
 }
 
 /// Why a round ended.
@@ -111,7 +109,10 @@ impl Watcher {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    let _ = tell.send(News::NoStore(error.to_string()));
+                    // With the store, the host that serves it is gone.
+                    let host = self.meeting.endpoint().to_owned();
+                    let failure = HostFailure { seat: usize::MAX, host, message: error.to_string(), hopeless: false };
+                    let _ = tell.send(News::Failed(failure));
                     return;
                 }
             }

@@ -101,7 +101,8 @@ async fn meet(
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let mut joining = tokio::task::spawn_blocking(move || {
-        let meeting = meeting.map_or_else(|| Meeting::open(&rendezvous), Ok)?;
+        // A connection that broke is made anew.
+        let meeting = meeting.filter(Meeting::answers).map_or_else(|| Meeting::open(&rendezvous), Ok)?;
         if let Some(number) = over {
             meeting.advance(number)?;
         }
@@ -249,10 +250,6 @@ impl Ending {
                 LaunchError::OtherHost { host, message, hopeless }
             }
             News::Newcomer => LaunchError::Newcomer,
-            News::NoStore(message) => {
-                // The ranks go on if they can; the end of the one that served the store shows in their collectives.
-                return tracing::warn!("{message}; without it this launcher hears nothing of the other hosts");
-            }
         });
         self.end(Signal::TERM);
     }

@@ -1,6 +1,8 @@
 // See c10d.h.
 #include "c10d.h"
 
+#include "bounded.h"
+
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -14,17 +16,21 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 struct monopass_c10d_group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroup> group;
+  // Longest wait for an answer of the store.
+  std::chrono::milliseconds patience;
 };
 
 struct monopass_c10d_reducer {
@@ -34,6 +40,8 @@ struct monopass_c10d_reducer {
 namespace {
 
 using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
+
+constexpr std::chrono::milliseconds kPatience(10'000);
 
 char* copy_string(const std::string& text) {
   char* copy = static_cast<char*>(std::malloc(text.size() + 1));
@@ -67,6 +75,26 @@ std::shared_ptr<::gloo::transport::Device> gloo_device(const std::string& own_ad
   }
   if (own_address.empty()) return c10d::ProcessGroupGloo::createDefaultDevice();
   return c10d::ProcessGroupGloo::createDeviceForHostname(own_address);
+}
+
+// The next backward pass reduces.
+void prepare(c10d::Reducer& reducer) {
+  // As DistributedDataParallel's forward does: once, after the first reduced pass, buckets follow the order in which its gradients
+  // arrived.
+  reducer.rebuild_buckets();
+  reducer.prepare_for_forward();
+  reducer.prepare_for_backward({});
+}
+
+// A first reduced pass of zeros, last parameter first. Where an element lies in its bucket decides the order in which more than two ranks
+// add it up, so buckets laid out anew after the first real step would give a resumed run other bits than an undisturbed one.
+void fix_buckets(c10d::Reducer& reducer, const std::vector<at::Tensor>& parameters) {
+  prepare(reducer);
+  const at::AutoGradMode graph(true);
+  auto nothing = at::zeros({}, parameters.at(0).options().dtype(at::kFloat).requires_grad(false));
+  for (const auto& parameter : parameters) nothing = nothing + parameter.flatten().narrow(0, 0, 1).sum().to(at::kFloat) * 0.0;
+  nothing.backward();
+  for (const auto& parameter : parameters) parameter.mutable_grad().reset();
 }
 
 // The reducer's own hook averages; this one sums, because the loss is already divided by global counts.
@@ -124,7 +152,7 @@ char* monopass_c10d_join(const char* host, int port, const char* own_address, in
       TORCH_CHECK(false, "this build has no NCCL");
 #endif
     }
-    *group = new monopass_c10d_group{store, joined};
+    *group = new monopass_c10d_group{store, joined, std::min(timeout, kPatience)};
   });
 }
 
@@ -150,15 +178,23 @@ char* monopass_c10d_broadcast(monopass_c10d_group* group, monopass_tensor tensor
 }
 
 char* monopass_c10d_store_set(monopass_c10d_group* group, const char* key, const char* value) {
-  return guarded([&] { group->store->set(std::string(key), std::vector<uint8_t>(value, value + std::strlen(value))); });
+  return guarded([&] {
+    monopass::bounded(group->patience, [store = group->store, key = std::string(key), value = std::string(value)] {
+      store->set(key, value);
+      return 0;
+    });
+  });
 }
 
 char* monopass_c10d_store_get(monopass_c10d_group* group, const char* key, char** value) {
   return guarded([&] {
-    const std::string name(key);
-    if (!group->store->check({name})) return;
-    const std::vector<uint8_t> bytes = group->store->get(name);
-    *value = copy_string(std::string(bytes.begin(), bytes.end()));
+    using Found = std::optional<std::string>;
+    const Found found = monopass::bounded(group->patience, [store = group->store, key = std::string(key)] {
+      if (!store->check({key})) return Found();
+      const auto bytes = store->get(key);
+      return Found(std::string(bytes.begin(), bytes.end()));
+    });
+    if (found) *value = copy_string(*found);
   });
 }
 
@@ -182,18 +218,13 @@ char* monopass_c10d_reducer_new(monopass_c10d_group* group, const monopass_tenso
         /*gradient_as_bucket_view=*/false, names, c10d::kDefaultFirstBucketBytes,
         /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<int64_t>{});
     made->register_comm_hook(std::make_unique<SumHook>(group->group));
+    fix_buckets(*made, tensors);
     *reducer = new monopass_c10d_reducer{std::move(made)};
   });
 }
 
 char* monopass_c10d_reducer_prepare(monopass_c10d_reducer* reducer) {
-  return guarded([&] {
-    // As DistributedDataParallel's forward does: once, after the first reduced step, buckets follow the order in which
-    // gradients really arrived.
-    reducer->reducer->rebuild_buckets();
-    reducer->reducer->prepare_for_forward();
-    reducer->reducer->prepare_for_backward({});
-  });
+  return guarded([&] { prepare(*reducer->reducer); });
 }
 
 void monopass_c10d_reducer_free(monopass_c10d_reducer* reducer) {

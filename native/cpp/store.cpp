@@ -8,10 +8,12 @@
 #include <optional>
 #include <string>
 
+#include "bounded.h"
 #include "shim.h"
 
 struct monopass_store {
-  c10::intrusive_ptr<c10d::TCPStore> store;
+  c10::intrusive_ptr<c10d::Store> store;
+  std::chrono::milliseconds patience;
 };
 
 namespace {
@@ -24,11 +26,22 @@ char* in_a_line(Body body) {
   return error;
 }
 
+// Asks within the store's patience; the question holds the store, which may be closed before the answer comes.
+template <typename Question, typename Answer = int>
+char* ask(monopass_store* store, Question question, Answer* answer = nullptr) {
+  return in_a_line([&] {
+    auto held = [kept = store->store, question = std::move(question)] { return question(*kept); };
+    auto got = monopass::bounded(store->patience, std::move(held));
+    if (answer != nullptr) *answer = std::move(got);
+  });
+}
+
 }  // namespace
 
 extern "C" {
 
-char* monopass_store_open(const char* host, int port, int listening, int64_t timeout_ms, monopass_store** store) {
+char* monopass_store_open(const char* host, int port, int listening, int64_t timeout_ms, int64_t patience_ms,
+                          monopass_store** store) {
   return in_a_line([&] {
     c10d::TCPStoreOptions options;
     options.port = static_cast<std::uint16_t>(port);
@@ -36,7 +49,11 @@ char* monopass_store_open(const char* host, int port, int listening, int64_t tim
     if (listening >= 0) options.masterListenFd = listening;
     options.waitWorkers = false;
     options.timeout = std::chrono::milliseconds(timeout_ms);
-    *store = new monopass_store{c10::make_intrusive<c10d::TCPStore>(std::string(host), options)};
+    // Connecting ends with a greeting, which a mute listener never answers.
+    auto made = monopass::bounded(2 * options.timeout, [host = std::string(host), options] {
+      return c10::intrusive_ptr<c10d::Store>(c10::make_intrusive<c10d::TCPStore>(host, options));
+    });
+    *store = new monopass_store{std::move(made), std::chrono::milliseconds(patience_ms)};
   });
 }
 
@@ -45,25 +62,35 @@ void monopass_store_close(monopass_store* store) {
 }
 
 char* monopass_store_set(monopass_store* store, const char* key, const char* value) {
-  return in_a_line([&] { static_cast<c10d::Store&>(*store->store).set(std::string(key), std::string(value)); });
-}
-
-char* monopass_store_get(monopass_store* store, const char* key, char** value) {
-  return in_a_line([&] {
-    const std::string name(key);
-    if (!store->store->check({name})) return;
-    const auto bytes = store->store->get(name);
-    *value = monopass::copy_text(std::string(bytes.begin(), bytes.end()).c_str());
+  return ask(store, [key = std::string(key), value = std::string(value)](c10d::Store& store) {
+    store.set(key, value);
+    return 0;
   });
 }
 
+char* monopass_store_get(monopass_store* store, const char* key, char** value) {
+  using Found = std::optional<std::string>;
+  Found found;
+  char* error = ask(
+      store,
+      [key = std::string(key)](c10d::Store& store) {
+        if (!store.check({key})) return Found();
+        const auto bytes = store.get(key);
+        return Found(std::string(bytes.begin(), bytes.end()));
+      },
+      &found);
+  if (error == nullptr && found) *value = monopass::copy_text(found->c_str());
+  return error;
+}
+
 char* monopass_store_add(monopass_store* store, const char* key, int64_t amount, int64_t* sum) {
-  return in_a_line([&] { *sum = store->store->add(std::string(key), amount); });
+  return ask(store, [key = std::string(key), amount](c10d::Store& store) { return store.add(key, amount); }, sum);
 }
 
 char* monopass_store_replace(monopass_store* store, const char* key, const char* old_value, const char* new_value) {
-  return in_a_line([&] {
-    static_cast<c10d::Store&>(*store->store).compareSet(std::string(key), std::string(old_value), std::string(new_value));
+  return ask(store, [key = std::string(key), from = std::string(old_value), to = std::string(new_value)](c10d::Store& store) {
+    store.compareSet(key, from, to);
+    return 0;
   });
 }
 

@@ -10,8 +10,8 @@ extern "C" {
 typedef struct monopass_store monopass_store;
 
 // Connects to the store at host:port. `listening` is a bound, listening socket to serve it on, which the store takes over; below 0
-// another process serves.
-char* monopass_store_open(const char* host, int port, int listening, int64_t timeout_ms, monopass_store** store);
+// another process serves. `timeout_ms` bounds connecting, `patience_ms` every question after that.
+char* monopass_store_open(const char* host, int port, int listening, int64_t timeout_ms, int64_t patience_ms, monopass_store** store);
 void monopass_store_close(monopass_store* store);
 
 char* monopass_store_set(monopass_store* store, const char* key, const char* value);

@@ -9,6 +9,15 @@ use std::time::Duration;
 
 use crate::c10d::{C10dError, c_string, check, take_string};
 
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For somebody to serve.
+    pub connect: Duration,
+    /// For an answer.
+    pub answer: Duration,
+}
+
 /// A connection to the store, and the store itself in the process that serves it.
 #[derive(Debug)]
 pub struct Store {
@@ -23,32 +32,35 @@ impl Store {
     ///
     /// # Errors
     /// The socket is of no use.
-    pub fn serve(host: &str, listener: TcpListener, timeout: Duration) -> Result<Self, C10dError> {
+    pub fn serve(host: &str, listener: TcpListener, limits: Limits) -> Result<Self, C10dError> {
         let address = listener.local_addr().map_err(|error| C10dError::Failed { message: error.to_string() })?;
-        Self::open(host, address.port(), listener.into_raw_fd(), timeout)
+        Self::open(host, address.port(), listener.into_raw_fd(), limits)
     }
 
-    /// Connects to the store that another process serves, trying again until the timeout passes.
+    /// Connects to the store that another process serves, trying again while the limits allow.
     ///
     /// # Errors
     /// Nobody serves there.
-    pub fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self, C10dError> {
-        Self::open(host, port, -1, timeout)
+    pub fn connect(host: &str, port: u16, limits: Limits) -> Result<Self, C10dError> {
+        Self::open(host, port, -1, limits)
     }
 
-    fn open(host: &str, port: u16, listening: c_int, timeout: Duration) -> Result<Self, C10dError> {
+    fn open(host: &str, port: u16, listening: c_int, limits: Limits) -> Result<Self, C10dError> {
         let host = c_string(host)?;
-        let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        let milliseconds = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let (timeout, patience) = (milliseconds(limits.connect), milliseconds(limits.answer));
         let mut raw = ptr::null_mut();
         // SAFETY: the host's name lives until the call returns; `raw` is written only on success; the socket's ownership passes on.
-        check(unsafe { monopass_store_open(host.as_ptr(), c_int::from(port), listening, timeout_ms, &mut raw) })?;
+        check(unsafe {
+            monopass_store_open(host.as_ptr(), c_int::from(port), listening, timeout, patience, &mut raw)
+        })?;
         Ok(Self { raw })
     }
 
     /// Puts a value.
     ///
     /// # Errors
-    /// The store's process is gone.
+    /// The store's process is gone, or does not answer.
     pub fn set(&self, key: &str, value: &str) -> Result<(), C10dError> {
         let (key, value) = (c_string(key)?, c_string(value)?);
         // SAFETY: the store is alive and both strings live until the call returns.
@@ -108,6 +120,7 @@ unsafe extern "C" {
         port: c_int,
         listening: c_int,
         timeout_ms: i64,
+        patience_ms: i64,
         store: *mut *mut RawStore,
     ) -> *mut c_char;
     fn monopass_store_close(store: *mut RawStore);
@@ -126,13 +139,24 @@ unsafe extern "C" {
 mod tests {
     use super::*;
 
+    fn seconds(seconds: u64) -> Limits {
+        Limits { connect: Duration::from_secs(seconds), answer: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn a_listener_that_never_says_a_word_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let error = Store::connect("127.0.0.1", port, seconds(1)).unwrap_err().to_string();
+        assert!(error.contains("does not answer"), "{error}");
+    }
+
     #[test]
     fn two_connections_see_one_store() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let timeout = Duration::from_secs(5);
-        let first = Store::serve("127.0.0.1", listener, timeout).unwrap();
-        let second = Store::connect("127.0.0.1", port, timeout).unwrap();
+        let first = Store::serve("127.0.0.1", listener, seconds(5)).unwrap();
+        let second = Store::connect("127.0.0.1", port, seconds(5)).unwrap();
         assert_eq!(second.get("round").unwrap(), None);
         first.replace("round", "", "1").unwrap();
         second.replace("round", "1", "2").unwrap();
@@ -148,7 +172,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let error = Store::connect("127.0.0.1", port, Duration::from_secs(1)).unwrap_err().to_string();
+        let error = Store::connect("127.0.0.1", port, seconds(1)).unwrap_err().to_string();
         assert!(error.starts_with("c10d: "), "{error}");
     }
 }

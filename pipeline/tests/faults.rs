@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use fixture::{RANKS_EXPERIMENT, Workplace, pids_of_rank};
 
-const LAUNCH: [&str; 3] = ["launch", "--nproc-per-node", "2"];
+/// More than two, whose order of adding up must not change on the way.
+const LAUNCH: [&str; 3] = ["launch", "--nproc-per-node", "4"];
 const TRAIN: [&str; 3] = ["--", "train", "tiny.yaml"];
 
 fn workplace(change: impl Fn(&str) -> String) -> Workplace {
@@ -61,14 +62,14 @@ fn launched() -> Vec<&'static str> {
     [LAUNCH.as_slice(), TRAIN.as_slice()].concat()
 }
 
-/// Weights of an undisturbed run of two ranks.
+/// Weights of an undisturbed run.
 fn undisturbed() -> Vec<u8> {
     let place = workplace(unchanged);
     place.run(&launched()).expect_code(0);
     weights(&place)
 }
 
-/// Two ranks, past their first checkpoint.
+/// All ranks, past their first checkpoint.
 fn past_a_checkpoint(place: &Workplace, arguments: &[&str]) -> Child {
     let launcher = start(place, arguments);
     wait_for("a checkpoint", || checkpoints(place).join("step-00000010/manifest.json").exists());
@@ -81,7 +82,7 @@ fn a_killed_launcher_leaves_no_ranks_behind() {
     let mut launcher = past_a_checkpoint(&place, &launched());
     launcher.kill().unwrap();
     launcher.wait().unwrap();
-    wait_for("the ranks' end", || (0..2).all(|rank| pids_of_rank(&place.path(""), rank).is_empty()));
+    wait_for("the ranks' end", || (0..4).all(|rank| pids_of_rank(&place.path(""), rank).is_empty()));
     assert!(!place.path("runs/tiny/model/first").exists(), "it had ended before");
     let again = place.run(&launched()).expect_code(0).stderr;
     assert!(again.contains("continuing from"), "{again}");
