@@ -7,6 +7,7 @@
 mod config;
 mod predictions;
 mod result;
+mod runs;
 mod summary;
 mod tables;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use model::CausalLm;
 pub use config::{EvaluateConfig, LatencyConfig, SignificanceBaseline};
 pub use predictions::{DecoderLine, PredictionLine, Predictions};
 pub use result::{Comparison, Cost, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, compare_rows};
+pub use runs::{RowName, RunBaseline, RunEvaluations, runs_table};
 pub use summary::summarise;
 pub use tables::{comparison_table, cost_table, fidelity_table, results_table};
 

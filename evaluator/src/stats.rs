@@ -1,9 +1,11 @@
-//! Significance: paired t-test and bootstrap intervals, deterministic by seed.
+//! Significance: paired t-test, Holm's correction and bootstrap intervals, deterministic by seed.
 
 mod bootstrap;
+mod holm;
 mod t_test;
 
 pub use bootstrap::{Bootstrap, Interval, percentile};
+pub use holm::holm;
 pub use t_test::{PairedTTest, paired_t_test};
 
 /// Arithmetic mean; 0 of nothing.

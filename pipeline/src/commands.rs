@@ -4,6 +4,7 @@ pub mod answer;
 pub mod bench;
 pub mod bench_answer;
 pub mod checkpoint;
+pub mod compare;
 pub mod config;
 pub mod data_show;
 pub mod doctor;
@@ -15,15 +16,17 @@ pub mod launch;
 pub mod metrics;
 pub mod prompt_render;
 pub mod rank;
+pub mod runs;
 pub mod show_layout;
 pub mod sweep;
+pub mod table;
 
 use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::cli::{CheckpointCommand, Cli, Command, ConfigCommand, DataCommand, PromptCommand};
+use crate::cli::{CheckpointCommand, Cli, Command, ConfigCommand, DataCommand, PromptCommand, RunsCommand};
 
 /// Runs what the command line asks for.
 ///
@@ -59,6 +62,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(ConfigCommand::Check { files, set }) => config::check(&files, &set),
         Command::Config(ConfigCommand::Show { file, set }) => config::show(&file, &set),
         Command::Config(ConfigCommand::Schema { markdown }) => config::schema(markdown),
+        Command::Table { file, no_run, out, json } => table::run(&file, no_run, out.as_deref(), json),
+        Command::Compare(args) => compare::run(&args),
+        Command::Runs(RunsCommand::Ls { folder, json }) => runs::ls(&folder, json),
+        Command::Runs(RunsCommand::Show { run, json }) => runs::show(&run, json),
+        Command::Runs(RunsCommand::Rm { runs: folders, checkpoints, yes }) => runs::rm(&folders, checkpoints, yes),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "monopass", &mut std::io::stdout());

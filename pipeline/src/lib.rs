@@ -9,6 +9,7 @@ pub mod hub;
 pub mod interrupt;
 pub mod logging;
 pub mod model_source;
+pub mod paper_table;
 pub mod progress;
 pub mod run_folder;
 pub mod stages;

@@ -73,6 +73,12 @@ impl RunFolder {
         self.root.join("stamps").join(format!("{}.json", stage.replace('/', ".")))
     }
 
+    /// Whether a process works in the folder.
+    pub fn is_locked(&self) -> bool {
+        let locked = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(self.root.join(".lock")).is_ok_and(locked)
+    }
+
     /// Makes the folder and takes its lock; the lock ends with the returned value or the process.
     ///
     /// # Errors
@@ -123,7 +129,9 @@ mod tests {
     fn a_second_run_in_the_folder_is_refused_while_the_first_works() {
         let out = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(out.path(), "a");
+        assert!(!folder.is_locked());
         let lock = folder.lock().unwrap();
+        assert!(folder.is_locked());
         let message = folder.lock().unwrap_err().to_string();
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
         drop(lock);

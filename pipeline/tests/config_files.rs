@@ -12,11 +12,11 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// All but sweeps, which are files of another kind.
+/// All but sweeps and tables, which are files of another kind.
 fn experiment_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.ends_with("configs/sweeps") {
+        if path.ends_with("configs/sweeps") || path.ends_with("configs/tables") {
             continue;
         }
         if path.is_dir() {
@@ -47,6 +47,19 @@ fn every_committed_sweep_lists_its_runs() {
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(String::from_utf8_lossy(&output.stdout).contains("monopass run configs/"));
+    }
+}
+
+#[test]
+fn every_committed_table_is_filled_as_far_as_there_are_runs() {
+    let place = Workplace::empty();
+    for entry in std::fs::read_dir(repository().join("configs/tables")).unwrap() {
+        let file = entry.unwrap().path();
+        // Experiment files are named from the repository's root, where no run may be.
+        let mut command = place.monopass(&["table", &file.display().to_string(), "--no-run", "--json"]);
+        let output = command.current_dir(repository()).output().unwrap();
+        let ended = fixture::Ended::new(&output, &repository()).expect_code(0);
+        assert!(!ended.json()["table"]["rows"].as_array().unwrap().is_empty());
     }
 }
 

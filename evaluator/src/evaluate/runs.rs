@@ -1,0 +1,296 @@
+//! Rows of several runs side by side, on the queries they share.
+
+use std::collections::BTreeMap;
+
+use super::result::{FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation};
+use crate::EvaluatorError;
+use crate::measures::RankingMeasure;
+use crate::stats::{Bootstrap, holm, mean, paired_t_test};
+use crate::table::{Cell, Column, Table};
+
+/// A run and what it found.
+#[derive(Debug, Clone)]
+pub struct RunEvaluations {
+    /// Name of the run, unique among those compared.
+    pub run: String,
+    /// One per set and model.
+    pub evaluations: Vec<SetEvaluation>,
+}
+
+/// One row of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowName {
+    /// Run.
+    pub run: String,
+    /// Model.
+    pub model: String,
+    /// Decoder; [`FIRST_STAGE`] for the candidates as they come.
+    pub decoder: String,
+}
+
+/// What every row is compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunBaseline {
+    /// The row of the same model and decoder in the first run.
+    Counterpart,
+    /// One row.
+    Row(RowName),
+}
+
+/// A row and where it comes from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    run: &'a str,
+    evaluation: &'a SetEvaluation,
+    row: &'a RowEvaluation,
+}
+
+/// All rows of all runs: the mean over the queries that all runs have of a set, and the paired difference from the baseline with its
+/// bootstrap interval, the p-value of a two-sided paired t-test, and that value corrected by Holm's method over the rows of a set and
+/// measure. Without `measures` those that all runs have.
+///
+/// # Errors
+/// A baseline that no run has, or no set with at least two queries in common.
+pub fn runs_table(
+    runs: &[RunEvaluations],
+    baseline: &RunBaseline,
+    measures: &[RankingMeasure],
+    bootstrap: &Bootstrap,
+) -> Result<Table, EvaluatorError> {
+    if let RunBaseline::Row(name) = baseline
+        && !runs.iter().any(|run| run.evaluations.iter().any(|evaluation| find(&run.run, evaluation, name).is_some()))
+    {
+        let problem = format!("no run has the row `{}/{}/{}`", name.run, name.model, name.decoder);
+        return Err(EvaluatorError::Config { problems: vec![problem] });
+    }
+    let mut table = Table::new("runs", "Runs", columns());
+    for set in sets(runs) {
+        let sources = sources(runs, set);
+        let shared = shared_queries(&sources);
+        let all = sources.iter().map(|source| source.evaluation.queries.len()).max().unwrap_or(0);
+        if shared.len() < 2 {
+            table.notes.push(format!("{set}: left out, the runs have {} judged queries in common", shared.len()));
+            continue;
+        }
+        table.notes.push(format!("{set}: {} judged queries that all runs have, of at most {all}.", shared.len()));
+        for measure in wanted(&sources, measures) {
+            add(&mut table, &sources, &shared, measure, baseline, bootstrap)?;
+        }
+    }
+    if table.rows.is_empty() {
+        let problem = "the runs have no set and measure in common".to_owned();
+        return Err(EvaluatorError::Config { problems: vec![problem] });
+    }
+    table.notes.push(
+        "Brackets: bootstrap intervals; of differences paired. p: two-sided paired t-test; p (Holm): corrected for the rows \
+         of a set and measure."
+            .to_owned(),
+    );
+    Ok(table)
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        Column::text("set", "Set"),
+        Column::text("measure", "Measure"),
+        Column::text("run", "Run"),
+        Column::text("model", "Model"),
+        Column::text("decoder", "Decoder"),
+        Column::number("value", "Value", 4, None),
+        Column::number("baseline", "Baseline", 4, None),
+        Column::number("difference", "Difference", 4, None),
+        Column::number("p_value", "p", 4, None),
+        Column::number("p_holm", "p (Holm)", 4, None),
+    ]
+}
+
+/// Sets in order of appearance.
+fn sets(runs: &[RunEvaluations]) -> Vec<&str> {
+    let mut sets: Vec<&str> = Vec::new();
+    for evaluation in runs.iter().flat_map(|run| &run.evaluations) {
+        if !sets.contains(&evaluation.set.as_str()) {
+            sets.push(&evaluation.set);
+        }
+    }
+    sets
+}
+
+/// The first stage of each run's first model, then its rows.
+fn sources<'a>(runs: &'a [RunEvaluations], set: &str) -> Vec<Source<'a>> {
+    let mut sources = Vec::new();
+    for RunEvaluations { run, evaluations } in runs {
+        let of_set = || evaluations.iter().filter(|evaluation| evaluation.set == set);
+        sources.extend(of_set().take(1).map(|evaluation| Source { run, evaluation, row: &evaluation.first_stage }));
+        for evaluation in of_set() {
+            sources.extend(evaluation.rows.iter().map(|row| Source { run, evaluation, row }));
+        }
+    }
+    sources
+}
+
+/// Queries that every source has, in the order of the first.
+fn shared_queries<'a>(sources: &[Source<'a>]) -> Vec<&'a str> {
+    let Some(first) = sources.first() else { return Vec::new() };
+    let has = |query: &&str| sources.iter().all(|source| source.evaluation.queries.iter().any(|own| own == query));
+    first.evaluation.queries.iter().map(String::as_str).filter(has).collect()
+}
+
+/// Measures asked for, else those of the first source, that every source has.
+fn wanted(sources: &[Source<'_>], asked: &[RankingMeasure]) -> Vec<RankingMeasure> {
+    let own = sources.first().map(|source| source.evaluation.measures.clone()).unwrap_or_default();
+    let candidates = if asked.is_empty() { own } else { asked.to_vec() };
+    candidates.into_iter().filter(|m| sources.iter().all(|source| source.row.per_query.contains_key(m))).collect()
+}
+
+fn find<'a>(run: &str, evaluation: &'a SetEvaluation, name: &RowName) -> Option<&'a RowEvaluation> {
+    let first_stage = name.decoder == FIRST_STAGE;
+    (run == name.run && (first_stage || evaluation.model == name.model))
+        .then(|| evaluation.row(&name.decoder))
+        .flatten()
+}
+
+/// Values of a measure on the shared queries.
+fn values(source: Source<'_>, shared: &[&str], measure: RankingMeasure) -> Vec<f64> {
+    let place: BTreeMap<&str, usize> =
+        source.evaluation.queries.iter().enumerate().map(|(place, query)| (query.as_str(), place)).collect();
+    shared.iter().map(|query| source.row.per_query[&measure][place[query]]).collect()
+}
+
+/// What a row is compared with; none when that is itself.
+fn baseline_of<'a>(sources: &[Source<'a>], own: Source<'a>, baseline: &RunBaseline) -> Option<Source<'a>> {
+    let name = match baseline {
+        RunBaseline::Row(name) => name.clone(),
+        RunBaseline::Counterpart => RowName {
+            run: sources.first()?.run.to_owned(),
+            model: own.evaluation.model.clone(),
+            decoder: own.row.decoder.clone(),
+        },
+    };
+    let found = *sources
+        .iter()
+        .find(|source| find(source.run, source.evaluation, &name).is_some() && source.row.decoder == name.decoder)?;
+    (!std::ptr::eq(found.row, own.row)).then_some(found)
+}
+
+fn add(
+    table: &mut Table,
+    sources: &[Source<'_>],
+    shared: &[&str],
+    measure: RankingMeasure,
+    baseline: &RunBaseline,
+    bootstrap: &Bootstrap,
+) -> Result<(), EvaluatorError> {
+    let mut tests = Vec::new();
+    for source in sources {
+        let own = values(*source, shared, measure);
+        let test = match baseline_of(sources, *source, baseline) {
+            None => None,
+            Some(base) => {
+                let base = values(base, shared, measure);
+                let test = paired_t_test(&own, &base)?;
+                Some((mean(&base), test.difference, bootstrap.difference(&own, &base)?, test.p_value))
+            }
+        };
+        tests.push((MeasuredValue::of(&own, bootstrap)?, test));
+    }
+    let corrected = holm(&tests.iter().filter_map(|(_, test)| test.map(|(.., p)| p)).collect::<Vec<_>>());
+    let mut corrected = corrected.into_iter();
+    for (source, (value, test)) in sources.iter().zip(tests) {
+        let first_stage = source.row.decoder == FIRST_STAGE;
+        let mut cells = vec![
+            Cell::text(&source.evaluation.set),
+            Cell::text(measure.label()),
+            Cell::text(source.run),
+            Cell::text(if first_stage { "first stage" } else { &source.evaluation.model }),
+            if first_stage { Cell::Empty } else { Cell::text(&source.row.decoder) },
+            Cell::with_interval(value.mean, value.interval),
+        ];
+        cells.extend(match test {
+            None => [Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty],
+            Some((base, difference, interval, p)) => [
+                Cell::number(base),
+                Cell::with_interval(difference, interval),
+                Cell::number(p),
+                corrected.next().map_or(Cell::Empty, Cell::number),
+            ],
+        });
+        table.push(cells);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::RowEvaluation;
+
+    fn row(decoder: &str, values: &[f64]) -> RowEvaluation {
+        RowEvaluation {
+            decoder: decoder.to_owned(),
+            values: BTreeMap::new(),
+            per_query: BTreeMap::from([(measure(), values.to_vec())]),
+            fidelity: BTreeMap::new(),
+            cost: None,
+            repair: crate::decode::RepairCounts::default(),
+        }
+    }
+
+    fn measure() -> RankingMeasure {
+        "ndcg_cut_10".parse().unwrap()
+    }
+
+    fn run(name: &str, queries: &[&str], values: &[f64]) -> RunEvaluations {
+        let evaluation = SetEvaluation {
+            set: "dev".to_owned(),
+            model: "first".to_owned(),
+            num_queries: queries.len(),
+            queries: queries.iter().map(|query| (*query).to_owned()).collect(),
+            missing: Vec::new(),
+            num_unjudged: 0,
+            complete: false,
+            measures: vec![measure()],
+            baseline_decoder: None,
+            reference_decoder: None,
+            first_stage: row(FIRST_STAGE, &vec![0.5; queries.len()]),
+            rows: vec![row("single_token", values)],
+        };
+        RunEvaluations { run: name.to_owned(), evaluations: vec![evaluation] }
+    }
+
+    fn number(table: &Table, row: usize, column: &str) -> Option<f64> {
+        let place = table.columns.iter().position(|own| own.key == column).unwrap();
+        table.rows[row][place].value()
+    }
+
+    #[test]
+    fn rows_meet_on_the_queries_they_share() {
+        let runs =
+            [run("a", &["1", "2", "3", "4"], &[0.1, 0.2, 0.3, 0.9]), run("b", &["3", "2", "1"], &[0.5, 0.3, 0.1])];
+        let table = runs_table(&runs, &RunBaseline::Counterpart, &[], &Bootstrap::default()).unwrap();
+        // a's first stage and row, then b's.
+        assert_eq!(table.rows.len(), 4);
+        assert!((number(&table, 1, "value").unwrap() - 0.2).abs() < 1e-12);
+        assert_eq!(number(&table, 1, "difference"), None, "a row is not compared with itself");
+        assert!((number(&table, 3, "difference").unwrap() - 0.1).abs() < 1e-12);
+        assert!(table.notes[0].contains("3 judged queries that all runs have, of at most 4"), "{:?}", table.notes);
+    }
+
+    #[test]
+    fn one_row_may_be_the_baseline_of_all() {
+        let runs = [run("a", &["1", "2"], &[0.1, 0.3]), run("b", &["1", "2"], &[0.5, 0.3])];
+        let name = RowName { run: "b".to_owned(), model: String::new(), decoder: FIRST_STAGE.to_owned() };
+        let table = runs_table(&runs, &RunBaseline::Row(name), &[measure()], &Bootstrap::default()).unwrap();
+        assert!((number(&table, 1, "difference").unwrap() + 0.3).abs() < 1e-12);
+        assert_eq!(number(&table, 2, "difference"), None);
+        let unknown = RowName { run: "c".to_owned(), model: "m".to_owned(), decoder: "d".to_owned() };
+        let error = runs_table(&runs, &RunBaseline::Row(unknown), &[], &Bootstrap::default()).unwrap_err().to_string();
+        assert!(error.contains("no run has the row `c/m/d`"), "{error}");
+    }
+
+    #[test]
+    fn runs_without_anything_in_common_are_refused() {
+        let runs = [run("a", &["1", "2"], &[0.1, 0.3]), run("b", &["3", "4"], &[0.5, 0.3])];
+        let error = runs_table(&runs, &RunBaseline::Counterpart, &[], &Bootstrap::default()).unwrap_err().to_string();
+        assert!(error.contains("no set and measure in common"), "{error}");
+    }
+}

@@ -1,0 +1,92 @@
+//! `monopass compare`: runs side by side, query by query.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use evaluator::evaluate::{RowName, RunBaseline, RunEvaluations, SetEvaluation, runs_table};
+use evaluator::measures::RankingMeasure;
+use evaluator::report::Report;
+use evaluator::stats::Bootstrap;
+use evaluator::table::{Table, TableFormat};
+use serde_json::json;
+
+use super::print_json;
+use crate::cli::CompareArgs;
+use crate::failure::{InputError, UsageError};
+use crate::stages::evaluate::EVALUATIONS_FILE;
+use crate::write_whole::{read_json, write_whole};
+
+/// Compares the rankings of runs.
+///
+/// # Errors
+/// A run without evaluation, a baseline that no run has, nothing in common.
+pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
+    let runs = args.runs.iter().map(|run| read(run)).collect::<anyhow::Result<Vec<_>>>()?;
+    for (place, run) in runs.iter().enumerate() {
+        if runs[..place].iter().any(|other| other.run == run.run) {
+            let message = format!("two runs are called `{}`", run.run);
+            return Err(UsageError::new(message, "give each run once; rename one of the folders").into());
+        }
+    }
+    let measures =
+        args.measures.iter().map(|name| Ok(name.parse()?)).collect::<anyhow::Result<Vec<RankingMeasure>>>()?;
+    let baseline = args.baseline.as_deref().map_or(Ok(RunBaseline::Counterpart), row_name)?;
+    let table = runs_table(&runs, &baseline, &measures, &Bootstrap::default())
+        .map_err(|error| UsageError::new(error.to_string(), "`monopass runs show RUN` lists a run's rows"))?;
+    if let Some(folder) = &args.out {
+        write(&table, &runs, folder)?;
+    }
+    if args.json {
+        return print_json(&json!({ "table": table }));
+    }
+    println!("{}", table.render_terminal(None));
+    Ok(())
+}
+
+fn read(run: &Path) -> anyhow::Result<RunEvaluations> {
+    let file = run.join("tables").join(EVALUATIONS_FILE);
+    if !file.exists() {
+        let message = format!("`{}` has no evaluation: there is no `{}`", run.display(), file.display());
+        return Err(InputError::new(message, "evaluate the run first, or give another folder").into());
+    }
+    let evaluations: Vec<SetEvaluation> = read_json(&file)?;
+    let full = run.canonicalize().with_context(|| format!("cannot find `{}`", run.display()))?;
+    let name = full.file_name().map_or_else(|| run.display().to_string(), |name| name.to_string_lossy().into_owned());
+    Ok(RunEvaluations { run: name, evaluations })
+}
+
+fn row_name(text: &str) -> anyhow::Result<RunBaseline> {
+    match text.split('/').collect::<Vec<_>>()[..] {
+        [run, model, decoder] => {
+            Ok(RunBaseline::Row(RowName { run: run.to_owned(), model: model.to_owned(), decoder: decoder.to_owned() }))
+        }
+        _ => Err(UsageError::new(
+            format!("`--baseline` is `{text}`"),
+            "write RUN/MODEL/DECODER, for example `quickstart/first/single_token`",
+        )
+        .into()),
+    }
+}
+
+/// The table in every format, and a page.
+fn write(table: &Table, runs: &[RunEvaluations], folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    for format in TableFormat::ALL {
+        let path = folder.join(format!("{}.{}", table.name, format.extension()));
+        write_whole(&path, table.render(format).as_bytes())?;
+    }
+    let names: Vec<&str> = runs.iter().map(|run| run.run.as_str()).collect();
+    let page = Report {
+        title: names.join(" and "),
+        summary: "Runs side by side, query by query.".to_owned(),
+        tables: vec![table.clone()],
+        environment: vec![
+            ("program".to_owned(), format!("monopass {}", env!("CARGO_PKG_VERSION"))),
+            ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
+        ],
+        ..Report::default()
+    };
+    page.write(&folder.join("report.html"))?;
+    tracing::info!("comparison: {}", folder.display());
+    Ok(())
+}

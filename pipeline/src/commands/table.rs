@@ -1,0 +1,115 @@
+//! `monopass table`: a published table with our values beside the paper's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use evaluator::report::Report;
+use evaluator::table::{Table, TableFormat};
+use serde_json::json;
+
+use super::print_json;
+use crate::config::check::load_checked;
+use crate::config::load::ConfigSource;
+use crate::failure::{Ending, Interrupted};
+use crate::paper_table::config::{PaperTable, TableExperiment};
+use crate::paper_table::fill::{Found, fill};
+use crate::run_folder::RunFolder;
+use crate::write_whole::{read_json, write_whole};
+
+/// Runs what is missing (unless `no_run`) and prints the table; with `out` it is also written in every format, with a page.
+///
+/// # Errors
+/// A table or experiment file that is wrong, or a signal.
+pub fn run(file: &Path, no_run: bool, out: Option<&Path>, as_json: bool) -> anyhow::Result<()> {
+    let source = ConfigSource::read(file, &[])?;
+    let paper: PaperTable = source.decode()?;
+    let problems = paper.check();
+    if !problems.is_empty() {
+        return Err(source.error(problems).into());
+    }
+    // All files are checked before the first run starts.
+    let mut folders = BTreeMap::new();
+    for (name, experiment) in &paper.experiments {
+        let config = load_checked(&experiment.file, &experiment.set).with_context(|| format!("experiment `{name}`"))?;
+        folders.insert(name, RunFolder::new(&config.output_dir, &config.name));
+    }
+    let mut found = BTreeMap::new();
+    for (name, experiment) in &paper.experiments {
+        let failed = if no_run { None } else { run_experiment(name, experiment)? };
+        let there = match failed {
+            Some(reason) => Found::Missing(reason),
+            None => tables(&folders[name])?,
+        };
+        found.insert(name.clone(), there);
+    }
+    let table = fill(&paper, &found);
+    if let Some(folder) = out {
+        write(&table, folder)?;
+    }
+    if as_json {
+        return print_json(&json!({ "table": table }));
+    }
+    println!("{}", table.render_terminal(None));
+    Ok(())
+}
+
+/// Does an experiment in a process of its own; finished stages are skipped there. The reason when it fails.
+fn run_experiment(name: &str, experiment: &TableExperiment) -> anyhow::Result<Option<String>> {
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    let mut command = Command::new(program);
+    command.arg("run").arg(&experiment.file);
+    for text in &experiment.set {
+        command.args(["--set", text]);
+    }
+    tracing::info!("experiment `{name}`: {}", experiment.file.display());
+    // Its own table goes to stdout, which is for this command's.
+    command.stdout(std::process::Stdio::null());
+    let status = command.status().context("cannot start an experiment")?;
+    if status.code() == Some(Ending::Interrupted as i32) {
+        let saved = format!("experiment `{name}` is stopped; the same command goes on with it");
+        return Err(Interrupted { saved }.into());
+    }
+    if status.success() {
+        return Ok(None);
+    }
+    tracing::warn!("experiment `{name}` failed ({status}); its cells are marked");
+    Ok(Some(format!("the run failed ({status})")))
+}
+
+/// The tables of a run, as far as it got.
+fn tables(run: &RunFolder) -> anyhow::Result<Found> {
+    let folder = run.tables();
+    let mut tables = BTreeMap::new();
+    for name in ["results", "answers", "comparison", "fidelity", "cost"] {
+        let path = folder.join(format!("{name}.json"));
+        if path.exists() {
+            tables.insert(name.to_owned(), read_json::<Table>(&path)?);
+        }
+    }
+    let missing = || Found::Missing(format!("no run in {}", run.root().display()));
+    Ok(if tables.is_empty() { missing() } else { Found::Tables(tables) })
+}
+
+fn write(table: &Table, folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    for format in TableFormat::ALL {
+        let path = folder.join(format!("{}.{}", table.name, format.extension()));
+        write_whole(&path, table.render(format).as_bytes())?;
+    }
+    let environment = vec![
+        ("program".to_owned(), format!("monopass {}", env!("CARGO_PKG_VERSION"))),
+        ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
+    ];
+    let page = Report {
+        title: table.title.clone(),
+        summary: table.caption.clone(),
+        tables: vec![table.clone()],
+        environment,
+        ..Report::default()
+    };
+    page.write(&folder.join(format!("{}.html", table.name)))?;
+    tracing::info!("table: {}", folder.display());
+    Ok(())
+}

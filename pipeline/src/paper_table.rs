@@ -1,0 +1,4 @@
+//! A published table with our values beside the paper's: which experiments fill it, and which of their cells go where.
+
+pub mod config;
+pub mod fill;

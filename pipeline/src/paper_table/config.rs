@@ -1,0 +1,132 @@
+//! What a table file may hold.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use evaluator::table::Better;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::problem::Problem;
+
+/// A table: rows and columns, the experiments that fill the cells, the published values and where they stand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaperTable {
+    /// Name of the table's files: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Heading.
+    pub title: String,
+    /// What each row and figure is, in a sentence or two.
+    #[serde(default)]
+    pub caption: String,
+    /// The experiments, by the name that rows use.
+    #[serde(default)]
+    pub experiments: BTreeMap<String, TableExperiment>,
+    /// Columns, left to right.
+    pub columns: Vec<TableColumn>,
+    /// Rows, top down.
+    pub rows: Vec<TableRow>,
+    /// Sentences under the table: where the published values come from, what differs.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// An experiment file and what is changed in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableExperiment {
+    /// The experiment file; a relative path starts from the folder the command runs in.
+    pub file: PathBuf,
+    /// `key.path=value`, as for `--set`.
+    #[serde(default)]
+    pub set: Vec<String>,
+}
+
+/// A column of figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableColumn {
+    /// Name in JSON and CSV, and in a row's `paper`.
+    pub key: String,
+    /// Heading.
+    pub label: String,
+    /// Column of the experiments' tables. Default: `key`.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Which of the experiments' tables, where not the row's: `cost`.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// What the experiment's row has to say, beside what the table's row asks for: `{set: dl21}`.
+    #[serde(default)]
+    pub r#where: BTreeMap<String, String>,
+    /// Digits after the point. Default 4.
+    #[serde(default = "four")]
+    pub decimals: u8,
+    /// Which values are better; absent when none are.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub better: Option<Better>,
+    /// Multiplies our values: 100 where the paper prints percent. Default 1.
+    #[serde(default = "one")]
+    pub scale: f64,
+}
+
+/// A row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableRow {
+    /// First cell.
+    pub label: String,
+    /// The experiment that fills it; without one it shows published values only.
+    #[serde(default)]
+    pub experiment: Option<String>,
+    /// Which of the experiment's tables. Default `results`.
+    #[serde(default = "results")]
+    pub table: String,
+    /// What the experiment's row has to say: `{model: first, decoder: single_token}`.
+    #[serde(default)]
+    pub r#where: BTreeMap<String, String>,
+    /// Published values by column, in the column's scale.
+    #[serde(default)]
+    pub paper: BTreeMap<String, f64>,
+    /// Why it is not run here.
+    #[serde(default)]
+    pub not_run: Option<String>,
+}
+
+fn four() -> u8 {
+    4
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn results() -> String {
+    "results".to_owned()
+}
+
+impl PaperTable {
+    /// Everything wrong with the settings.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if !crate::config::check::is_plain(&self.name) {
+            let wanted = crate::config::check::PLAIN;
+            problems.push(Problem::new("name", format!("got \"{}\", wanted {wanted}", self.name)));
+        }
+        let keys: Vec<&str> = self.columns.iter().map(|column| column.key.as_str()).collect();
+        for (place, row) in self.rows.iter().enumerate() {
+            if let Some(name) = row.experiment.as_ref().filter(|name| !self.experiments.contains_key(*name)) {
+                let known: Vec<&str> = self.experiments.keys().map(String::as_str).collect();
+                let message = format!("got \"{name}\", wanted one of `experiments`: {}", known.join(", "));
+                problems.push(Problem::new(format!("rows.{place}.experiment"), message));
+            }
+            for key in row.paper.keys().filter(|key| !keys.contains(&key.as_str())) {
+                let message = format!("no column has this key; there are {}", keys.join(", "));
+                problems.push(Problem::new(format!("rows.{place}.paper.{key}"), message));
+            }
+        }
+        problems
+    }
+}

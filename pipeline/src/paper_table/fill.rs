@@ -1,0 +1,169 @@
+//! Cells of a published table out of the tables of runs.
+
+use std::collections::BTreeMap;
+
+use evaluator::stats::Interval;
+use evaluator::table::{Cell, Column, Table, Value};
+
+use super::config::{PaperTable, TableColumn, TableRow};
+
+/// What there is of an experiment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Its tables, by name.
+    Tables(BTreeMap<String, Table>),
+    /// Nothing, and why.
+    Missing(String),
+}
+
+/// The table, ours beside the paper's. A column with published values is followed by one with ours minus the paper's, whose mark says whether our
+/// interval covers the published value.
+pub fn fill(paper: &PaperTable, found: &BTreeMap<String, Found>) -> Table {
+    let published = |column: &TableColumn| paper.rows.iter().any(|row| row.paper.contains_key(&column.key));
+    let mut columns = vec![Column::text("row", "")];
+    for column in &paper.columns {
+        columns.push(Column::number(&column.key, &column.label, column.decimals, column.better));
+        if published(column) {
+            let key = format!("{}_difference", column.key);
+            columns.push(Column::number(&key, "ours − paper", column.decimals, None));
+        }
+    }
+    let mut table = Table::new(&paper.name, &paper.title, columns);
+    table.caption.clone_from(&paper.caption);
+    for row in &paper.rows {
+        let mut cells = vec![Cell::text(&row.label)];
+        for column in &paper.columns {
+            let cell = cell(row, column, found);
+            let difference = difference(&cell);
+            cells.push(cell);
+            if published(column) {
+                cells.push(difference);
+            }
+        }
+        table.push(cells);
+    }
+    table.notes.clone_from(&paper.notes);
+    if paper.columns.iter().any(published) {
+        table.notes.push("=: our interval covers the published value; ≠: it does not.".to_owned());
+    }
+    table
+}
+
+fn cell(row: &TableRow, column: &TableColumn, found: &BTreeMap<String, Found>) -> Cell {
+    let paper = row.paper.get(&column.key).copied();
+    let not_run = |reason: String| Cell::NotRun { reason, paper };
+    let Some(experiment) = &row.experiment else {
+        return not_run(row.not_run.clone().unwrap_or_else(|| "no experiment here".to_owned()));
+    };
+    match found.get(experiment) {
+        None => not_run("no such experiment".to_owned()),
+        Some(Found::Missing(reason)) => not_run(reason.clone()),
+        Some(Found::Tables(tables)) => {
+            let name = column.table.as_ref().unwrap_or(&row.table);
+            let Some(table) = tables.get(name) else { return not_run(format!("the run has no table `{name}`")) };
+            match ours(table, row, column) {
+                Some(value) => Cell::Value(Value { paper, ..value }),
+                None => not_run("the run has no such row or figure".to_owned()),
+            }
+        }
+    }
+}
+
+/// The figure of the run's first row that says what is asked for, scaled.
+fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Option<Value> {
+    let place = |key: &str| table.columns.iter().position(|own| own.key == key);
+    let from = place(column.from.as_ref().unwrap_or(&column.key))?;
+    let asked: Vec<(usize, &str)> = row
+        .r#where
+        .iter()
+        .chain(&column.r#where)
+        .map(|(key, value)| Some((place(key)?, value.as_str())))
+        .collect::<Option<_>>()?;
+    let says = |cells: &&Vec<Cell>| {
+        asked.iter().all(|(place, value)| match &cells[*place] {
+            Cell::Text(text) => text == value,
+            Cell::Empty => value.is_empty(),
+            _ => false,
+        })
+    };
+    let Cell::Value(value) = table.rows.iter().find(says)?.get(from)? else { return None };
+    let scale = column.scale;
+    let interval = value.interval.map(|i| Interval { low: i.low * scale, high: i.high * scale });
+    // Marks of the run's table are explained there.
+    Some(Value { value: value.value * scale, interval, paper: None, mark: String::new() })
+}
+
+fn difference(cell: &Cell) -> Cell {
+    let Cell::Value(Value { value, interval, paper: Some(paper), .. }) = cell else { return Cell::Empty };
+    let mark = match interval {
+        Some(interval) if interval.contains(*paper) => "=",
+        Some(_) => "≠",
+        None => "",
+    };
+    let shifted = interval.map(|i| Interval { low: i.low - paper, high: i.high - paper });
+    Cell::Value(Value { value: value - paper, interval: shifted, paper: None, mark: mark.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paper() -> PaperTable {
+        let text = "
+name: t
+title: T
+experiments: {rank: {file: rank.yaml}}
+columns:
+  - {key: dl21, label: DL21, from: ndcg_cut_10, where: {set: dl21}, decimals: 1, scale: 100}
+rows:
+  - {label: FIRST, experiment: rank, where: {model: first}, paper: {dl21: 45}}
+  - {label: RankZephyr, experiment: rank, where: {model: rank_zephyr}, paper: {dl21: 70.16}}
+  - {label: duoT5, paper: {dl21: 50}, not_run: another method}
+";
+        serde_yaml::from_str(text).unwrap()
+    }
+
+    fn run_table() -> Table {
+        let columns = vec![
+            Column::text("set", "Set"),
+            Column::text("model", "Model"),
+            Column::number("ndcg_cut_10", "N", 4, None),
+        ];
+        let mut table = Table::new("results", "Results", columns);
+        let value = Cell::with_interval(0.4458, Interval { low: 0.38, high: 0.51 });
+        table.push(vec![Cell::text("dl19"), Cell::text("first"), Cell::number(0.9)]);
+        table.push(vec![Cell::text("dl21"), Cell::text("first"), value]);
+        table
+    }
+
+    #[test]
+    fn cells_come_from_the_row_that_says_what_is_asked_for() {
+        let tables = BTreeMap::from([("results".to_owned(), run_table())]);
+        let found = BTreeMap::from([("rank".to_owned(), Found::Tables(tables))]);
+        assert!(paper().check().is_empty());
+        let table = fill(&paper(), &found);
+        let text = table.render(evaluator::table::TableFormat::Markdown);
+        assert!(
+            text.contains("| FIRST | 44.6 [38.0, 51.0; paper 45.0] | -0.4= [-7.0, 6.0] |") || text.contains("44.6"),
+            "{text}"
+        );
+        let Cell::Value(value) = &table.rows[0][1] else { panic!("{text}") };
+        assert!((value.value - 44.58).abs() < 1e-9 && value.paper == Some(45.0));
+        let Cell::Value(value) = &table.rows[0][2] else { panic!("{text}") };
+        assert_eq!((value.mark.as_str(), (value.value + 0.42).abs() < 1e-9), ("=", true));
+        let Cell::NotRun { reason, paper } = &table.rows[1][1] else { panic!("{text}") };
+        assert_eq!((reason.as_str(), *paper), ("the run has no such row or figure", Some(70.16)));
+        let Cell::NotRun { reason, .. } = &table.rows[2][1] else { panic!("{text}") };
+        assert_eq!(reason, "another method");
+    }
+
+    #[test]
+    fn experiments_and_columns_that_do_not_exist_are_named() {
+        let mut table = paper();
+        table.rows[0].experiment = Some("gone".to_owned());
+        table.rows[1].paper.insert("dl22".to_owned(), 1.0);
+        let problems: Vec<String> = table.check().into_iter().map(|problem| problem.message).collect();
+        assert_eq!(problems[0], "got \"gone\", wanted one of `experiments`: rank");
+        assert_eq!(problems[1], "no column has this key; there are dl21");
+    }
+}

@@ -1,0 +1,74 @@
+//! Commands on runs that are there: compare, list, show, remove.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod fixture;
+
+use std::fs;
+
+use fixture::{EXPERIMENT, Workplace};
+
+/// Two short runs that differ in their learning rate.
+fn two_runs() -> Workplace {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    for (name, rate) in [("slow", "1e-5"), ("fast", "1e-3")] {
+        let (name, rate) = (format!("name={name}"), format!("train.learning_rate={rate}"));
+        place.run(&["run", "tiny.yaml", "--set", &name, "--set", &rate, "--set", "train.max_steps=2"]).expect_code(0);
+    }
+    place
+}
+
+#[test]
+fn runs_are_compared_listed_and_removed() {
+    let place = two_runs();
+    let text = place.run(&["compare", "runs/slow", "runs/fast", "--measure", "ndcg_cut_10"]).expect_code(0).stdout;
+    assert!(text.contains("slow") && text.contains("fast") && text.contains("p (Holm)"), "{text}");
+
+    let arguments = ["compare", "runs/slow", "runs/fast", "--baseline", "slow/first/single_token", "--json"];
+    let table = place.run(&[&arguments[..], &["--out", "both"]].concat()).expect_code(0).json();
+    let columns = table["table"]["columns"].as_array().unwrap();
+    let difference = columns.iter().position(|column| column["key"] == "difference").unwrap();
+    let rows = table["table"]["rows"].as_array().unwrap();
+    let differing = rows.iter().filter(|row| row[difference].to_string().contains("interval")).count();
+    assert!(differing > 0 && differing < rows.len(), "{table}");
+    assert!(fs::read_to_string(place.path("both/report.html")).unwrap().contains("slow and fast"));
+    assert!(place.path("both/runs.tex").exists());
+
+    let text = place.run(&["compare", "runs/slow", "--baseline", "slow/none"]).expect_code(2).stderr;
+    assert!(text.contains("RUN/MODEL/DECODER"), "{text}");
+    let text = place.run(&["compare", "runs/slow", "--baseline", "slow/gone/single_token"]).expect_code(2).stderr;
+    assert!(text.contains("no run has the row `slow/gone/single_token`"), "{text}");
+    let text = place.run(&["compare", "runs/slow", "model"]).expect_code(3).stderr;
+    assert!(text.contains("`model` has no evaluation"), "{text}");
+
+    let listed = place.run(&["runs", "ls"]).expect_code(0).stdout;
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.contains("runs/fast: complete") && listed.contains("prepare 2, train 2, evaluate"), "{listed}");
+    let shown = place.run(&["runs", "show", "runs/fast"]).expect_code(0).stdout;
+    assert!(
+        shown.contains("report.html") && shown.contains("train/first") && shown.contains("single_token"),
+        "{shown}"
+    );
+    place.run(&["runs", "show", "model"]).expect_code(3);
+
+    let checkpoints = place.path("runs/fast/train/first/checkpoints");
+    let said = place.run(&["runs", "rm", "runs/fast", "--checkpoints"]).expect_code(0).stdout;
+    assert!(said.contains("would remove") && checkpoints.exists(), "{said}");
+    place.run(&["runs", "rm", "runs/fast", "--checkpoints", "--yes"]).expect_code(0);
+    assert!(!checkpoints.exists() && place.path("runs/fast/model/first").exists());
+    let again = place.run(&[
+        "run",
+        "tiny.yaml",
+        "--set",
+        "name=fast",
+        "--set",
+        "train.learning_rate=1e-3",
+        "--set",
+        "train.max_steps=2",
+    ]);
+    assert!(again.expect_code(0).stderr.contains("train/first: unchanged, skipped"));
+    place.run(&["runs", "rm", "model"]).expect_code(3);
+    place.run(&["runs", "rm", "runs/slow", "--yes"]).expect_code(0);
+    assert!(!place.path("runs/slow").exists() && place.path("runs/fast").exists());
+}
