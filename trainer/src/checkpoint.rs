@@ -23,7 +23,7 @@ use crate::TrainError;
 
 pub use read::{Found, find_latest, load_optimizer, verify};
 pub use tensor_file::{read_into, read_overlaps, write_tensors};
-pub use write::{Content, Share, begin, finish, save, write_share};
+pub use write::{Content, Share, begin, finish, save, share_is_there, write_share};
 pub(crate) use write::{abandon, bytes_of};
 
 const WEIGHTS: &str = "weights.safetensors";

@@ -64,11 +64,14 @@ pub struct CheckpointConfig {
     pub every_steps: u64,
     /// Checkpoints kept, newest first, at least 1. Default 2: one to fall back on.
     pub keep: usize,
+    /// Write while training goes on, from a copy in host memory; the last one is waited for. Default: on a GPU, where the processor is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<bool>,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every_steps: 100, keep: 2 }
+        Self { every_steps: 100, keep: 2, background: None }
     }
 }
 
@@ -288,7 +291,7 @@ mod tests {
     #[test]
     fn saving_more_often_learns_the_same_and_a_larger_rate_does_not() {
         let config = TrainConfig::default();
-        let checkpoint = CheckpointConfig { every_steps: 1, keep: 9 };
+        let checkpoint = CheckpointConfig { every_steps: 1, keep: 9, background: Some(true) };
         let saved = TrainConfig { checkpoint, distribution: Distribution::Zero1, log_every: 7, ..config.clone() };
         assert_eq!(saved.what_is_learned(), config.what_is_learned());
         let faster = TrainConfig { learning_rate: 1.0, ..config.clone() };

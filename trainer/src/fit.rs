@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use data::DataError;
 use data::batch::{LoaderConfig, StepBatch};
 use model::CausalLm;
-use tch::Tensor;
 
 use crate::TrainError;
-use crate::checkpoint::{self, Content, Found, Share, TrainerState};
+use crate::checkpoint::{Found, TrainerState};
 use crate::config::TrainConfig;
 use crate::distribution::Ranks;
 use crate::metrics::MetricsLog;
 use crate::objectives::Objective;
 use crate::progress::{Line, Progress};
-use crate::resume;
+use crate::saving::{Saver, Source};
 use crate::studied_batch;
 use crate::train_step::{Learner, StepMetrics, StepSettings, train_step};
 
@@ -92,6 +91,7 @@ pub(crate) struct Fit<'a, 'r> {
     pub run: Run<'r>,
     pub state: TrainerState,
     pub resumed: Option<Found>,
+    pub saver: Saver,
 }
 
 impl Fit<'_, '_> {
@@ -133,9 +133,14 @@ impl Fit<'_, '_> {
             }
 
             last = Some(metrics);
-            let stop = self.run.ranks.any(self.run.stop.load(Ordering::Relaxed))?;
+            let flags = [self.run.stop.load(Ordering::Relaxed), self.saver.has_failed()];
+            let flags = self.run.ranks.sum(&flags.map(|flag| f64::from(u8::from(flag))))?;
+            let (stop, failed) = (flags[0] > 0.0, flags[1] > 0.0);
+            if failed {
+                self.saver.wait(self.run.ranks)?;
+            }
             if stop || self.checkpoint_is_due() {
-                self.save_checkpoint(&progress)?;
+                self.save_checkpoint(stop || self.state.step == self.state.num_steps, &progress)?;
             }
             if stop && self.state.step < self.state.num_steps {
                 return Ok(self.report(Outcome::Interrupted, last));
@@ -237,47 +242,23 @@ impl Fit<'_, '_> {
         self.state.step == self.state.num_steps || (every > 0 && self.state.step.is_multiple_of(every))
     }
 
-    /// Rank 0 writes, and every rank its share where there are shares; all ranks learn whether all could.
-    fn save_checkpoint(&self, progress: &Progress) -> Result<(), TrainError> {
-        let ranks = self.run.ranks;
-        let folder = resume::checkpoints_folder(self.run.folder);
-        if !self.learner.optimizer.is_sharded() {
-            let state = self.learner.optimizer.state();
-            let saved = self.on_main(|content, keep| {
-                let content = Content { optimizer: &state, ..*content };
-                checkpoint::save(&folder, &content, keep)
-            });
-            return self.told(ranks.agree(saved, "it could not write a checkpoint")?, progress);
+    /// Saves; in the background unless this is the last one of the session.
+    fn save_checkpoint(&mut self, last: bool, progress: &Progress) -> Result<(), TrainError> {
+        let config = serde_json::to_value(self.config).expect("settings are plain structs");
+        let source =
+            Source { optimizer: &self.learner.optimizer, state: &self.state, config: &config, ranks: self.run.ranks };
+        if !last && self.saves_behind() {
+            let before = self.saver.save_behind(source)?;
+            return self.told(before, progress);
         }
-        let step = self.state.step;
-        let (rank, world_size) = (ranks.rank(), ranks.world_size());
-        let own = self.learner.optimizer.state();
-        let bytes = |tensors: &[(String, Tensor)]| tensors.iter().map(|(_, t)| checkpoint::bytes_of(t)).sum::<u64>();
-        let states = ranks.sum(&[bytes(&own) as f64])?[0] as u64;
-        let begun = self.on_main(|content, _| checkpoint::begin(&folder, step, states + bytes(content.weights)));
-        ranks.agree(begun, "it could not begin a checkpoint")?;
-        let written = checkpoint::write_share(&folder, step, Share { rank, world_size }, &own);
-        let written = ranks.agree(written, "it could not write its share of a checkpoint");
-        if written.is_err() && ranks.is_main() {
-            checkpoint::abandon(&folder, step);
-        }
-        written?;
-        let finished = self.on_main(|content, keep| checkpoint::finish(&folder, content, world_size, keep));
-        self.told(ranks.agree(finished, "it could not write a checkpoint")?, progress)
+        let before = self.saver.wait(self.run.ranks)?;
+        let saved = self.saver.save(source)?;
+        self.told(before, progress)?;
+        self.told(saved, progress)
     }
 
-    /// What rank 0 does with a checkpoint's content (without optimiser state) and the number kept; nothing on the others.
-    fn on_main<T>(
-        &self,
-        work: impl FnOnce(&Content<'_>, usize) -> Result<T, TrainError>,
-    ) -> Result<Option<T>, TrainError> {
-        if !self.run.ranks.is_main() {
-            return Ok(None);
-        }
-        let config = serde_json::to_value(self.config).expect("settings are plain structs");
-        let weights = self.learner.optimizer.weights();
-        let content = Content { weights: &weights, optimizer: &[], state: &self.state, config: &config };
-        work(&content, self.config.checkpoint.keep).map(Some)
+    fn saves_behind(&self) -> bool {
+        self.config.checkpoint.background.unwrap_or_else(|| self.learner.model.device().is_cuda())
     }
 
     fn told(&self, path: Option<PathBuf>, progress: &Progress) -> Result<(), TrainError> {

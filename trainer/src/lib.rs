@@ -52,6 +52,7 @@ mod neftune;
 pub mod objectives;
 mod progress;
 pub mod resume;
+mod saving;
 pub mod schedule;
 pub mod seeds;
 mod shards;

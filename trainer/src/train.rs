@@ -11,6 +11,7 @@ use crate::config::TrainConfig;
 use crate::fit::{Fit, OpenLoader, Run, TrainReport};
 use crate::gradients::Gradients;
 use crate::resume;
+use crate::saving::Saver;
 use crate::train_step::Learner;
 
 /// Trains `model` for one stage; see the crate's documentation.
@@ -62,7 +63,8 @@ fn train_stage(
     let accumulate_in_float32 = config.precision.keeps_masters();
     let gradients = Gradients::new(tensors, accumulate_in_float32, config.gradient_checkpointing, run.ranks)?;
     let learner = Learner { model, gradients, optimizer };
-    Fit { learner, objective, config, run, state, resumed }.fit(open_loader)
+    let saver = Saver::new(resume::checkpoints_folder(run.folder), config.checkpoint.keep);
+    Fit { learner, objective, config, run, state, resumed, saver }.fit(open_loader)
 }
 
 /// Makes weights trainable, or adds adapters unless the stage before left some to go on with.

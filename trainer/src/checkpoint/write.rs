@@ -99,9 +99,18 @@ pub fn write_share(folder: &Path, step: u64, share: Share, tensors: &[(String, T
     let temporary = temporary(folder, step);
     let name = share.file();
     let written = write_tensors(&temporary.join(&name), tensors).and_then(|(bytes, blake3)| {
-        write_json(&temporary, &share.entry_file(), &ManifestEntry { name, bytes, blake3 })
+        // Others take the entry for the sign that the share is whole, so it appears in one step.
+        let partial = format!("{}.partial", share.entry_file());
+        write_json(&temporary, &partial, &ManifestEntry { name, bytes, blake3 })?;
+        let (from, to) = (temporary.join(partial), temporary.join(share.entry_file()));
+        fs::rename(&from, &to).map_err(TrainError::io("rename", &from))
     });
-    written.map(|_| ()).map_err(|error| explain(error, folder, needed_bytes(tensors.iter()), &free_bytes))
+    written.map_err(|error| explain(error, folder, needed_bytes(tensors.iter()), &free_bytes))
+}
+
+/// Whether a rank's part, of [`write_share`], is whole on the disk.
+pub fn share_is_there(folder: &Path, step: u64, share: Share) -> bool {
+    temporary(folder, step).join(share.entry_file()).exists()
 }
 
 /// Completes a checkpoint whose parts all ranks have written: weights, state and manifest, then the rename. For rank 0.

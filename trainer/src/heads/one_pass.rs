@@ -300,7 +300,10 @@ mod tests {
         for (variant, target) in [(Variant::OnePass, HeadTarget::TopK), (Variant::WoMobius2, HeadTarget::Listwise)] {
             let scorer = scorer(variant, Arithmetic::Corrected);
             let ((p, orders), (vp, vorders)) = (lists(&scorer, 48, 1), lists(&scorer, 24, 2));
-            let config = OnePassHeadConfig { target, epochs: 6, learning_rate: 1e-2, ..OnePassHeadConfig::default() };
+            // The published target says little of an order: its loss falls by less than dropout moves it.
+            let dropout = if target == HeadTarget::TopK { 0.0 } else { 0.1 };
+            let (epochs, learning_rate) = (6, 1e-2);
+            let config = OnePassHeadConfig { target, epochs, learning_rate, dropout, ..OnePassHeadConfig::default() };
             let run = || {
                 let train = OnePassLists { probabilities: &p, orders: &orders };
                 let validation = OnePassLists { probabilities: &vp, orders: &vorders };
@@ -309,14 +312,12 @@ mod tests {
             let ((head, report), (again, _)) = (run(), run());
             let best = report.validation[report.best_epoch];
             assert!(report.validation.iter().all(|score| *score <= best), "{report:?}");
-            // The published target says little of an order; what it says is learned all the same.
-            let highest = report.losses.iter().copied().fold(f64::MIN, f64::max);
-            assert!(
-                report.losses.last().is_some_and(|last| *last < highest),
-                "{variant:?}: nothing learned: {report:?}"
-            );
-            let better = target == HeadTarget::TopK || best > report.validation[0];
-            assert!(better, "{variant:?}: no better than untrained: {report:?}");
+            // The listwise loss is over lists that the head itself continues, so it may rise while the order gets better.
+            let learned = match target {
+                HeadTarget::TopK => report.losses.last() < report.losses.first(),
+                HeadTarget::Listwise => best > report.validation[0],
+            };
+            assert!(learned, "{variant:?}: nothing learned: {report:?}");
             let kept = kendall_score(&scorer, &head, &OnePassLists { probabilities: &vp, orders: &vorders });
             assert!((kept - best).abs() < 1e-12, "the best weights are kept");
             for ((name, a), (_, b)) in head.named_tensors().into_iter().zip(again.named_tensors()) {

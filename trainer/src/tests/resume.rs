@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::support::{config, generator_turn, logged, model, same_bits, train_until, weights};
 use crate::checkpoint::list;
-use crate::config::{Precision, TrainConfig};
+use crate::config::{CheckpointConfig, Precision, TrainConfig};
 use crate::resume::checkpoints_folder;
 use crate::{Outcome, TrainError};
 
@@ -57,6 +57,40 @@ fn exact_with_adapters_and_dropout() {
 #[test]
 fn exact_with_gradient_checkpointing() {
     assert_resumes(&TrainConfig { gradient_checkpointing: true, ..config() }, 3);
+}
+
+fn behind(config: TrainConfig) -> TrainConfig {
+    TrainConfig { checkpoint: CheckpointConfig { background: Some(true), ..config.checkpoint }, ..config }
+}
+
+#[test]
+fn checkpoints_written_behind_are_those_waited_for() {
+    assert_resumes(&behind(config()), 3);
+    let folders = [config(), behind(config())].map(|config| {
+        let folder = tempfile::tempdir().unwrap();
+        train_until(&mut model(config.precision, 1), &config, folder.path(), None).unwrap();
+        folder
+    });
+    let [waited, written] = folders.each_ref().map(|folder| checkpoints_folder(folder.path()));
+    assert_eq!(names(&written), ["step-00000002", "step-00000004", "step-00000006"]);
+    for step in names(&waited) {
+        for file in ["weights.safetensors", "optimizer.safetensors"] {
+            let read = |folder: &Path| std::fs::read(folder.join(&step).join(file)).unwrap();
+            assert!(read(&waited) == read(&written), "{step}/{file}");
+        }
+        crate::checkpoint::verify(&written.join(&step)).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_behind_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file that the writer takes for a folder to be removed.
+    std::fs::create_dir_all(checkpoints_folder(folder.path())).unwrap();
+    std::fs::write(checkpoints_folder(folder.path()).join(".unfinished-1"), "in the way").unwrap();
+    let config = TrainConfig { max_steps: Some(40), ..behind(config()) };
+    let error = train_until(&mut model(config.precision, 1), &config, folder.path(), None).unwrap_err();
+    assert!(matches!(error, TrainError::Io { .. }) && error.to_string().contains(".unfinished-1"), "{error}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub fn config() -> TrainConfig {
         micro_batch_size: 4,
         max_steps: Some(6),
         epochs: 100,
-        checkpoint: CheckpointConfig { every_steps: 2, keep: 3 },
+        checkpoint: CheckpointConfig { every_steps: 2, keep: 3, background: None },
         ..TrainConfig::default()
     }
 }

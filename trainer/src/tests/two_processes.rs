@@ -43,7 +43,11 @@ fn fifty(distribution: Distribution) -> TrainConfig {
         precision: Precision::Bf16Master,
         weight_decay: 0.1,
         max_grad_norm: 0.5,
-        checkpoint: CheckpointConfig { every_steps: 20, keep: 3 },
+        checkpoint: CheckpointConfig {
+            every_steps: 20,
+            keep: 3,
+            background: Some(distribution == Distribution::Zero1),
+        },
         ..config()
     }
 }
