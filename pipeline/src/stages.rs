@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod evaluate;
 pub mod heads;
+mod held_out;
 pub mod overlap;
 pub mod plan;
 pub mod prepare;

@@ -131,6 +131,22 @@ fn two_runs_in_one_folder_are_refused() {
 }
 
 #[test]
+fn held_out_sets_are_ranked_between_steps() {
+    let place = workplace();
+    let every = ["--set", "train.eval_every_steps=2", "--set", "train.max_steps=4"];
+    let said = place.run(&[&["train", "tiny.yaml"][..], &every].concat()).expect_code(0).stderr;
+    assert!(said.contains("evaluation after step 2: held_out/"), "{said}");
+    let metrics = place.read("runs/tiny/train/first/metrics.jsonl");
+    let evaluations: Vec<&str> = metrics.lines().filter(|line| line.contains(r#""kind":"eval""#)).collect();
+    assert_eq!(evaluations.len(), 2, "{metrics}");
+    assert!(evaluations[0].contains("held_out/ndcg_cut_10"), "{metrics}");
+    // The same weights as without looking.
+    place.run(&["train", "tiny.yaml", "--set", "name=blind", "--set", "train.max_steps=4"]).expect_code(0);
+    let weights = |run: &str| fs::read(place.path(&format!("runs/{run}/model/first/model.safetensors"))).unwrap();
+    assert!(weights("tiny") == weights("blind"));
+}
+
+#[test]
 fn lora_trains_exports_and_merges() {
     let place = workplace();
     place.run(&["train", "tiny.yaml", "--set", "train.lora={r: 2}", "--set", "train.max_steps=2"]).expect_code(0);

@@ -136,7 +136,8 @@ pub struct TrainConfig {
     /// As `warmup_steps`, as a share of the stage's steps in [0, 1].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_ratio: Option<f64>,
-    /// Optimiser steps between evaluations. Default: none before the end.
+    /// Optimiser steps between evaluations of the `evaluate` section's sets, 100 queries of each, in one pass a query where identifiers are
+    /// single tokens; they go to the log, `metrics.jsonl` and TensorBoard. Default: none before the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every_steps: Option<u64>,
     /// Train low-rank adapters instead of the weights: `lora: {r: 16}`. Default: all weights.

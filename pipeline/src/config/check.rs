@@ -122,6 +122,10 @@ fn check_stage(config: &ExperimentConfig, index: usize, stage: &StageSection, pr
                 .push(Problem::new(format!("data.sets.{name}.top_k"), text).hint(format!("write `top_k: {limit}`")));
         }
     }
+    if stage.settings.eval_every_steps.is_some() && (config.evaluate.is_none() || !on_lists) {
+        let text = "is for stages that train on lists, in a file with a section `evaluate`, whose sets are ranked";
+        problems.push(Problem::new(at("eval_every_steps"), text).hint("leave it out, or add `evaluate`"));
+    }
     let settings = stage.settings.validate();
     problems.extend(settings.iter().map(|text| spoken_by_component(&at("settings"), text)));
 }

@@ -157,7 +157,7 @@ impl One<'_> {
             last_prompt: Rc::default(),
         };
         let decoders = self.config.decoders.iter().map(|kind| kind.build(&with)).collect::<Result<Vec<_>, _>>()?;
-        let judgements = self.judgements(&data.sets[self.set])?;
+        let judgements = judgements_of(&data.sets[self.set], self.samples)?;
         let predictions = self.file("jsonl");
         fs::create_dir_all(self.experiment.folder.predictions())
             .with_context(|| format!("cannot make `{}`", self.experiment.folder.predictions().display()))?;
@@ -186,19 +186,22 @@ impl One<'_> {
             other => other.with_context(|| format!("model `{}` on set `{}`", self.model, self.set)),
         }
     }
+}
 
-    /// All judgements of the set; of a set cut short, those of its queries.
-    fn judgements(&self, set: &RankingSetConfig) -> anyhow::Result<Judgements> {
-        let Some(file) = qrels_file(set) else {
-            return Ok(judgements(&Qrels::from_samples(self.samples)));
-        };
-        let mut all = judgements(&Qrels::read(&file)?);
-        if set.max_queries.is_some() {
-            let queries: BTreeSet<&str> = self.samples.iter().map(|sample| sample.query_id.as_str()).collect();
-            all.retain(|query, _| queries.contains(query.as_str()));
-        }
-        Ok(all)
+/// All judgements of a set; of one cut short, those of its queries.
+///
+/// # Errors
+/// A file of judgements that cannot be read.
+pub fn judgements_of(set: &RankingSetConfig, samples: &[RankingSample]) -> anyhow::Result<Judgements> {
+    let Some(file) = qrels_file(set) else {
+        return Ok(judgements(&Qrels::from_samples(samples)));
+    };
+    let mut all = judgements(&Qrels::read(&file)?);
+    if set.max_queries.is_some() {
+        let queries: BTreeSet<&str> = samples.iter().map(|sample| sample.query_id.as_str()).collect();
+        all.retain(|query, _| queries.contains(query.as_str()));
     }
+    Ok(all)
 }
 
 /// The file a set's judgements stand in; none when they are part of the samples.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use data::DataError;
 use data::batch::{Loader, LoaderConfig, LoaderOptions, StepBatch};
-use model::SaveOptions;
+use model::{CausalLm, SaveOptions};
 use trainer::objectives::TrainsOn;
 use trainer::{Outcome, Run};
 
+use super::held_out::HeldOut;
 use super::training_material::Material;
 use super::{Experiment, prepare, remove_folder, replace_folder};
 use crate::config::experiment::{BASE, StageSection};
@@ -85,6 +86,11 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
         let loader = Loader::of_tokens(Arc::clone(&material.tokens), loader.clone(), options.clone(), first_step)?;
         Ok(Box::new(CountedSteps { loader, kind: material.kind }))
     };
+    let held_out = HeldOut::of(experiment, stage, &loaded)?;
+    let mut between_steps = |model: &CausalLm, _step: u64| match &held_out {
+        Some(held_out) => held_out.evaluate(model),
+        None => Ok(Vec::new()),
+    };
     let report = trainer::train(
         &mut loaded.model,
         &mut open,
@@ -96,7 +102,10 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
             data_fingerprint: &inputs.digest(),
             ranks: &experiment.ranks,
             stop: &stop,
-            evaluate: None,
+            evaluate: match held_out {
+                Some(_) => Some(&mut between_steps),
+                None => None,
+            },
             quiet: false,
         },
     )?;
