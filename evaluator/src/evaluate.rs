@@ -8,6 +8,7 @@ mod config;
 mod predictions;
 mod result;
 mod runs;
+mod share;
 mod summary;
 mod tables;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use config::{EvaluateConfig, LatencyConfig, SignificanceBaseline};
 pub use predictions::{DecoderLine, PredictionLine, Predictions};
 pub use result::{Comparison, Cost, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, compare_rows};
 pub use runs::{RowName, RunBaseline, RunEvaluations, runs_table};
+pub use share::{RankShare, evaluate_share, merge_shares};
 pub use summary::summarise;
 pub use tables::{comparison_table, cost_table, fidelity_table, results_table};
 
@@ -82,7 +84,7 @@ pub fn evaluate(
     on_query: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<SetEvaluation, EvaluatorError> {
     check(job)?;
-    let samples = &job.samples[..job.config.max_queries.unwrap_or(usize::MAX).min(job.samples.len())];
+    let samples = limited(job);
     let mut predictions = match job.predictions {
         Some(path) => Predictions::open(path, job.content_key, samples)?,
         None => Predictions::in_memory(job.content_key),
@@ -118,6 +120,11 @@ fn check(job: &EvaluationJob) -> Result<(), EvaluatorError> {
         return Err(EvaluatorError::NoSamples { set: job.set.to_owned() });
     }
     Ok(())
+}
+
+/// The queries that are decoded.
+fn limited<'a>(job: &EvaluationJob<'a>) -> &'a [RankingSample] {
+    &job.samples[..job.config.max_queries.unwrap_or(usize::MAX).min(job.samples.len())]
 }
 
 /// One window of each decoder: allocator, caches and clocks settle.

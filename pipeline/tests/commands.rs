@@ -192,8 +192,8 @@ fn launch_starts_the_processes_and_passes_their_exit_code_on() {
         .expect_code(0);
     assert!(place.path("runs/tiny/model/first/model.safetensors").exists());
     place.run(&["launch", "--", "train", "tiny.yaml", "--set", "sed=1"]).expect_code(2);
-    let text = place.run(&["launch", "--", "evaluate", "tiny.yaml"]).expect_code(2).stderr;
-    assert!(text.contains("wanted `train FILE` or `run FILE`"), "{text}");
+    let text = place.run(&["launch", "--", "report", "tiny.yaml"]).expect_code(2).stderr;
+    assert!(text.contains("wanted `train FILE`, `evaluate FILE` or `run FILE`"), "{text}");
 }
 
 #[test]

@@ -69,6 +69,30 @@ fn checkpoints_are_listed_and_verified() {
 }
 
 #[test]
+fn ranks_share_an_evaluation() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", fixture::EXPERIMENT);
+    let steps = ["--set", "train.max_steps=1"];
+    place.run(&[&["train", "tiny.yaml"][..], &steps].concat()).expect_code(0);
+    place.run(&[&["evaluate", "tiny.yaml"][..], &steps].concat()).expect_code(0);
+    let values = |place: &Workplace| {
+        let evaluations: Value = serde_json::from_str(&place.read("runs/tiny/tables/evaluations.json")).unwrap();
+        let rows = evaluations.as_array().unwrap().iter().flat_map(|evaluation| evaluation["rows"].as_array().unwrap());
+        rows.map(|row| row["per_query"].to_string()).collect::<Vec<_>>()
+    };
+    let alone = values(&place);
+    for name in ["predictions", "tables"] {
+        fs::remove_dir_all(place.path("runs/tiny").join(name)).unwrap();
+    }
+    let launched = ["launch", "--nproc-per-node", "2", "--", "evaluate", "tiny.yaml"];
+    let said = place.run(&[&launched[..], &steps].concat()).expect_code(0).stderr;
+    assert!(said.contains("this rank's"), "{said}");
+    assert_eq!(values(&place), alone);
+    let left = fs::read_dir(place.path("runs/tiny/predictions")).unwrap().flatten();
+    assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().contains("rank-")), "parts are left");
+}
+
+#[test]
 fn counts_of_processes_that_make_no_sense_are_refused() {
     let place = workplace();
     let refused = |count: &str| {

@@ -71,22 +71,7 @@ impl Predictions {
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(path: &Path, content_key: &str, samples: &[RankingSample]) -> Result<Self, EvaluatorError> {
-        let wanted: HashMap<&str, &RankingSample> = samples.iter().map(|s| (s.query_id.as_str(), s)).collect();
-        let text = if path.exists() { data::files::read_bytes(path)? } else { Vec::new() };
-        let text = String::from_utf8_lossy(&text);
-        let mut lines = HashMap::new();
-        let mut kept = String::new();
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            let Ok(parsed) = serde_json::from_str::<PredictionLine>(line) else { continue };
-            let fits = parsed.content_key == content_key
-                && wanted
-                    .get(parsed.query_id.as_str())
-                    .is_some_and(|sample| has_candidates(sample, &parsed.candidates));
-            if fits && !lines.contains_key(&parsed.query_id) {
-                kept += line;
-                lines.insert(parsed.query_id.clone(), parsed);
-            }
-        }
+        let (lines, kept, text) = fitting_lines(path, content_key, samples)?;
         if kept != text {
             tracing::info!(path = %path.display(), kept = lines.len(), "dropped prediction lines of other settings");
             data::files::write_whole(path, kept.as_bytes())?;
@@ -96,6 +81,15 @@ impl Predictions {
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(EvaluatorError::write(path))?;
         Ok(Self { content_key: content_key.to_owned(), lines, file: Some((path.to_owned(), file)) })
+    }
+
+    /// The lines of a file that fit, without touching it; none where there is no file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn read(path: &Path, content_key: &str, samples: &[RankingSample]) -> Result<Self, EvaluatorError> {
+        let (lines, ..) = fitting_lines(path, content_key, samples)?;
+        Ok(Self { content_key: content_key.to_owned(), lines, file: None })
     }
 
     /// Adds a query's line, in the file first.
@@ -143,6 +137,29 @@ impl Predictions {
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
+}
+
+/// Lines of the same key and the same candidates by query, their text, and the text of the whole file.
+fn fitting_lines(
+    path: &Path,
+    content_key: &str,
+    samples: &[RankingSample],
+) -> Result<(HashMap<String, PredictionLine>, String, String), EvaluatorError> {
+    let wanted: HashMap<&str, &RankingSample> = samples.iter().map(|s| (s.query_id.as_str(), s)).collect();
+    let text = if path.exists() { data::files::read_bytes(path)? } else { Vec::new() };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut lines = HashMap::new();
+    let mut kept = String::new();
+    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        let Ok(parsed) = serde_json::from_str::<PredictionLine>(line) else { continue };
+        let fits = parsed.content_key == content_key
+            && wanted.get(parsed.query_id.as_str()).is_some_and(|sample| has_candidates(sample, &parsed.candidates));
+        if fits && !lines.contains_key(&parsed.query_id) {
+            kept += line;
+            lines.insert(parsed.query_id.clone(), parsed);
+        }
+    }
+    Ok((lines, kept, text))
 }
 
 fn has_candidates(sample: &RankingSample, candidates: &[String]) -> bool {

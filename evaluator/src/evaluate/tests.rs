@@ -130,6 +130,33 @@ fn a_stopped_run_goes_on_after_its_last_whole_line() {
 }
 
 #[test]
+fn ranks_share_the_queries_and_what_one_did_before_is_kept() {
+    let fixture = fixture(5);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.jsonl");
+    let (alone, _) = run(&fixture.job("key", None));
+    let job = fixture.job("key", Some(&path));
+    let decode = |rank, world_size, limit: usize| {
+        let mut decoded = 0;
+        let ended = evaluate_share(&job, RankShare { rank, world_size }, &mut |_| {
+            decoded += 1;
+            if decoded == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (ended.is_ok(), decoded)
+    };
+    // Of three ranks one is stopped early and one never comes.
+    assert_eq!((decode(0, 3, 1), decode(1, 3, 9)), ((false, 1), (true, 2)));
+    merge_shares(&job).unwrap();
+    // Two ranks do the rest: queries 2 and 4 are rank 0's now, 3 is rank 1's.
+    assert_eq!((decode(0, 2, 9), decode(1, 2, 9)), ((true, 1), (true, 1)));
+    merge_shares(&job).unwrap();
+    let (together, decoded) = run(&job);
+    assert_eq!(decoded, 0);
+    assert_eq!(values(&together), values(&alone));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "parts are left");
+}
+
+#[test]
 fn cutting_the_set_leaves_missing_queries_out() {
     let mut fixture = fixture(4);
     fixture.config.max_queries = Some(3);

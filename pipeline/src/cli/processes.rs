@@ -53,7 +53,7 @@ pub struct LaunchArgs {
     /// Keep what each rank says in this folder, a file a rank and start.
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
-    /// What each process runs: `train FILE ..` or `run FILE ..`.
+    /// What each process runs: `train FILE ..`, `evaluate FILE ..` or `run FILE ..`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }

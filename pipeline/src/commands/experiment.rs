@@ -70,9 +70,6 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         train::run(&experiment)?;
         heads::run(&experiment)?;
     }
-    if !experiment.ranks.is_main() {
-        return Ok(());
-    }
     let mut tables = Vec::new();
     if does(Until::Evaluate) {
         if until == Until::Evaluate {
@@ -80,6 +77,11 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
             prepare::run(&experiment)?;
         }
         tables = evaluate::run(&experiment)?;
+    }
+    if !experiment.ranks.is_main() {
+        return Ok(());
+    }
+    if does(Until::Evaluate) {
         tables.extend(answer::run(&experiment)?);
     }
     if does(Until::Report) {
@@ -126,10 +128,10 @@ fn join(config: &ExperimentConfig, until: Until) -> anyhow::Result<Ranks> {
     if !several {
         return Ok(Ranks::single());
     }
-    if !matches!(until, Until::Train | Until::All) {
+    if !matches!(until, Until::Train | Until::Evaluate | Until::All) {
         return Err(UsageError::new(
             "WORLD_SIZE is set, but this command works in one process",
-            "only `train` and `run` use several; unset WORLD_SIZE",
+            "only `train`, `evaluate` and `run` use several; unset WORLD_SIZE",
         )
         .into());
     }

@@ -19,9 +19,9 @@ const DEFAULT_ENDPOINT_PORT: u16 = 29400;
 /// # Errors
 /// When the plan contradicts itself, or a process fails.
 pub fn run(args: &LaunchArgs) -> anyhow::Result<()> {
-    if !matches!(args.command.first().map(String::as_str), Some("train" | "run")) {
+    if !matches!(args.command.first().map(String::as_str), Some("train" | "evaluate" | "run")) {
         return Err(UsageError::new(
-            format!("got `{}`, wanted `train FILE` or `run FILE` after `--`", args.command.join(" ")),
+            format!("got `{}`, wanted `train FILE`, `evaluate FILE` or `run FILE` after `--`", args.command.join(" ")),
             "for example `monopass launch --nproc-per-node 2 -- train FILE`",
         )
         .into());

@@ -12,8 +12,8 @@ use data::{Qrels, RankingSample};
 use evaluator::EvaluatorError;
 use evaluator::decode::BuildDecoder;
 use evaluator::evaluate::{
-    EvaluateConfig, EvaluationJob, Predictions, SetEvaluation, comparison_table, cost_table, evaluate, fidelity_table,
-    results_table,
+    EvaluateConfig, EvaluationJob, Predictions, Progress, RankShare, SetEvaluation, comparison_table, cost_table,
+    evaluate, evaluate_share, fidelity_table, merge_shares, results_table,
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::Table;
@@ -53,10 +53,15 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
         let mut loaded = None;
         for set in &config.sets {
             let samples = prepare::samples(experiment, set)?;
-            overlaps.extend(warn_of_overlap(model, &trained, set, &samples));
+            if experiment.ranks.is_main() {
+                overlaps.extend(warn_of_overlap(model, &trained, set, &samples));
+            }
             let one = One { experiment, config, model, set, folder: &folder, samples: &samples };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
+    }
+    if !experiment.ranks.is_main() {
+        return Ok(Vec::new());
     }
     write_json(&experiment.folder.tables().join(OVERLAPS_FILE), &overlaps)?;
     write_tables(experiment, config, &evaluations)
@@ -101,24 +106,35 @@ impl One<'_> {
         let result = self.file("json");
         // What is told is always what the file tells, so that a skipped evaluation gives the same tables to the last digit.
         let from_file = || read_json(&result);
-        if self.experiment.is_finished(&self.name(), &inputs)? {
+        let ranks = &self.experiment.ranks;
+        // Rank 0 looks, all ranks do as it says.
+        let finished = ranks.is_main() && self.experiment.is_finished(&self.name(), &inputs)?;
+        if ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
             return from_file();
         }
         self.experiment.stop.check()?;
-        if self.experiment.force {
+        if self.experiment.force && ranks.is_main() {
             stamp::remove(&self.file("jsonl"))?;
         }
         if loaded.is_none() {
             *loaded = Some(Subject::load(self.experiment, self.model, self.folder)?);
         }
         let Some(loaded) = loaded.as_ref() else { unreachable!("loaded above") };
-        let evaluation = self.decode(loaded, &content_key)?;
-        write_json(&result, &evaluation)?;
-        let predictions = Predictions::open(&self.file("jsonl"), &content_key, self.samples)?;
-        data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
-        let outputs = [result.clone(), self.file("jsonl"), self.file("parquet")];
-        stamp::write(&self.experiment.folder.stamp(&self.name()), &inputs, &outputs)?;
+        let written = match self.decode(loaded, &content_key)? {
+            Some(evaluation) => self.write(&evaluation, &content_key, &inputs),
+            None => Ok(()),
+        };
+        self.experiment.agree(written)?;
         from_file()
+    }
+
+    fn write(&self, evaluation: &SetEvaluation, content_key: &str, inputs: &Inputs) -> anyhow::Result<()> {
+        let result = self.file("json");
+        write_json(&result, evaluation)?;
+        let predictions = Predictions::open(&self.file("jsonl"), content_key, self.samples)?;
+        data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
+        let outputs = [result, self.file("jsonl"), self.file("parquet")];
+        stamp::write(&self.experiment.folder.stamp(&self.name()), inputs, &outputs)
     }
 
     /// What the predictions depend on.
@@ -137,7 +153,8 @@ impl One<'_> {
         Ok(inputs)
     }
 
-    fn decode(&self, subject: &Subject, content_key: &str) -> anyhow::Result<SetEvaluation> {
+    /// What the model makes of the set, on rank 0; the other ranks decode their share.
+    fn decode(&self, subject: &Subject, content_key: &str) -> anyhow::Result<Option<SetEvaluation>> {
         let data = &self.experiment.config.data;
         let Subject { loaded, prompts } = subject;
         let (run, name) = (&self.experiment.folder, subject::file_name(self.model));
@@ -173,12 +190,43 @@ impl One<'_> {
             content_key,
             predictions: Some(&predictions),
         };
+        self.share(&job)?;
+        if !self.experiment.ranks.is_main() {
+            return Ok(None);
+        }
         let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
-        let evaluation = evaluate(&job, &mut |now| {
-            progress.show(now.done, now.total);
-            if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        match evaluation {
+        self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now))).map(Some)
+    }
+
+    /// Of several ranks each decodes its queries; afterwards rank 0's file holds them all.
+    fn share(&self, job: &EvaluationJob<'_>) -> anyhow::Result<()> {
+        let (experiment, ranks) = (self.experiment, &self.experiment.ranks);
+        if ranks.world_size() == 1 {
+            return Ok(());
+        }
+        let merge = || if ranks.is_main() { merge_shares(job) } else { Ok(()) };
+        // What an interrupted run with another number of ranks left.
+        experiment.agree(merge().map_err(Into::into))?;
+        let share = RankShare { rank: ranks.rank(), world_size: ranks.world_size() };
+        let mut progress = QueryProgress::new(&format!("  {} on {}, this rank's", self.model, self.set));
+        let decoded = self.told(evaluate_share(job, share, &mut |now| self.go_on(&mut progress, now)));
+        let failed = ranks.any(decoded.is_err())?;
+        experiment.agree(merge().map_err(Into::into))?;
+        decoded?;
+        if failed {
+            anyhow::bail!("{}: another rank failed; its message says why", self.name());
+        }
+        Ok(())
+    }
+
+    fn go_on(&self, progress: &mut QueryProgress, now: &Progress<'_>) -> ControlFlow<()> {
+        progress.show(now.done, now.total);
+        if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// A stop on request as what it is, other errors with their place.
+    fn told<T>(&self, result: Result<T, EvaluatorError>) -> anyhow::Result<T> {
+        match result {
             Err(EvaluatorError::Interrupted) => {
                 let saved = format!("{}: finished queries are kept; the same command goes on from there", self.name());
                 Err(Interrupted { saved }.into())
