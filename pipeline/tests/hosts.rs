@@ -30,19 +30,23 @@ impl TwoHosts {
             names: ["a", "b"].map(|side| format!("mp{side}{id}-{count}")),
             subnet: format!("10.{}.{}", 64 + id % 128, 1 + (id / 128 % 25) * 10 + count as u32),
         };
-        let made = hosts.names.iter().all(|name| ip(&["netns", "add", name]));
-        if !made {
+        if !hosts.wire() {
             println!("skipped: network namespaces need root and iproute2");
             return None;
         }
-        let [a, b] = &hosts.names;
-        assert!(ip(&["link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable", "netns", b]));
-        for (host, name) in hosts.names.iter().enumerate() {
-            assert!(ip(&["-n", name, "addr", "add", &format!("{}/24", hosts.address(host)), "dev", "cable"]));
-            assert!(ip(&["-n", name, "link", "set", "cable", "up"]));
-            assert!(ip(&["-n", name, "link", "set", "lo", "up"]));
-        }
         Some(hosts)
+    }
+
+    /// Makes the namespaces, the cable and the addresses; whether all of it could be made.
+    fn wire(&self) -> bool {
+        let [a, b] = &self.names;
+        self.names.iter().all(|name| ip(&["netns", "add", name]))
+            && ip(&["link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable", "netns", b])
+            && self.names.iter().enumerate().all(|(host, name)| {
+                ip(&["-n", name, "addr", "add", &format!("{}/24", self.address(host)), "dev", "cable"])
+                    && ip(&["-n", name, "link", "set", "cable", "up"])
+                    && ip(&["-n", name, "link", "set", "lo", "up"])
+            })
     }
 
     fn address(&self, host: usize) -> String {
@@ -145,11 +149,11 @@ fn cut_after_a_checkpoint(hosts: &TwoHosts, place: &Workplace) {
     hosts.cable("down");
 }
 
-/// The launchers' ends, within a minute.
+/// The launchers' ends, within two minutes.
 fn ends(hosts: &TwoHosts, mut started: [Child; 2]) -> [Output; 2] {
     let began = Instant::now();
     while !started.iter_mut().all(|host| host.try_wait().unwrap().is_some()) {
-        if began.elapsed() > Duration::from_secs(60) {
+        if began.elapsed() > Duration::from_secs(120) {
             started.iter_mut().for_each(|host| drop(host.kill()));
             hosts.cable("up");
             panic!("the hosts hang: {:?}", started.map(|host| said(&host.wait_with_output().unwrap())));
