@@ -111,6 +111,14 @@ impl CausalLm {
         Ok(())
     }
 
+    /// [`ColumnarRope::branch_angle`](crate::config::ColumnarRope::branch_angle) of this model's positions and frequencies, if it has any.
+    #[must_use]
+    pub fn branch_angle(&self) -> Option<f64> {
+        let config = &self.config;
+        let inv_freq = crate::rope::inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling);
+        config.columnar_rope.as_ref().map(|columnar| columnar.branch_angle(&inv_freq))
+    }
+
     /// `[batch, seq]` int64 -> `[batch, seq, hidden]`.
     pub fn embed(&self, input_ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false)

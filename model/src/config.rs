@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{ModelError, parse_json, read};
-pub use crate::rope::{ColumnarRope, RopeScaling};
+pub use crate::rope::{ColumnarPositions, ColumnarRope, RopeScaling};
 use raw::RawConfig;
 
 /// Families of models this crate runs. SmolLM2 is a Llama.
@@ -206,12 +206,15 @@ mod tests {
     fn columnar_rope_is_kept_and_checked() {
         let rope = serde_json::json!({"pairs": [1, 3], "branch_stride": 8.0});
         let config = with(&[("columnar_rope", rope)]).unwrap();
-        assert_eq!(config.columnar_rope, Some(ColumnarRope { pairs: vec![1, 3], branch_stride: 8.0 }));
+        assert_eq!(
+            config.columnar_rope,
+            Some(ColumnarRope { pairs: vec![1, 3], branch_stride: 8.0, positions: ColumnarPositions::Linear })
+        );
         let Value::Object(saved) = config.to_json("float32") else { panic!("an object") };
         assert_eq!(ModelConfig::from_value(saved).unwrap().columnar_rope, config.columnar_rope);
         let error = with(&[("columnar_rope", serde_json::json!({"pairs": [4]}))]).unwrap_err().to_string();
         assert!(error.contains("columnar_rope") && error.contains("0 to 3"), "{error}");
-        assert_eq!(ColumnarRope::last_pairs(128, 0.25).pairs, (48..64).collect::<Vec<_>>());
+        assert_eq!(ColumnarRope::last_pairs(128, 0.25), (48..64).collect::<Vec<_>>());
     }
 
     #[test]

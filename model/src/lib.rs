@@ -43,7 +43,7 @@ pub use attention_pattern::AttentionPattern;
 pub use blockwise::BlockwiseHeads;
 pub use causal_lm::{CausalLm, LoadOptions, NamedParameter, SaveOptions};
 pub use column_layout::{BranchAlignment, BranchLength, ColumnLayout, ColumnTokens, ColumnarPlace, TargetAlignment};
-pub use config::{Architecture, ColumnarRope, ModelConfig};
+pub use config::{Architecture, ColumnarPositions, ColumnarRope, ModelConfig};
 pub use draft_heads::DraftHeads;
 pub use error::ModelError;
 pub use gradient_checkpointing::{CheckpointTape, TrainingPass};

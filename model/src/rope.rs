@@ -27,9 +27,9 @@ pub enum RopeScaling {
     },
 }
 
-/// Two-dimensional positions for some frequency pairs: of the pairs named, the first turns with the branch, the second with the column,
-/// the third with the branch again, and so on; all others keep the linear position. Part of a model's weights as much as they are: what
-/// was trained with it must be read with it.
+/// Two-dimensional positions: of the frequency pairs named, the first turns with the branch, the second with the column, the third with
+/// the branch again, and so on; all others turn with `positions`. Part of a model's weights as much as they are: what was trained with it
+/// must be read with it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnarRope {
@@ -38,6 +38,23 @@ pub struct ColumnarRope {
     /// Positions from one branch to the next. Default 32.
     #[serde(default = "default_branch_stride")]
     pub branch_stride: f64,
+    /// What all other pairs turn with. Default `linear`.
+    #[serde(default)]
+    pub positions: ColumnarPositions,
+}
+
+/// What the pairs of a head turn with that [`ColumnarRope::pairs`] does not name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnarPositions {
+    /// A token's place in linear order, as published: the next token of one's own branch is as many positions away as branches are live.
+    #[default]
+    Linear,
+    /// The column: within a branch what an ordinary text has; of another branch's token of the same column only the named pairs tell.
+    Column,
+    /// The column, and `branch_stride` more for every branch after the first: each branch, and the background seen from the first one, is
+    /// what an ordinary text is; other branches are as far away as if they stood elsewhere in it.
+    BranchOffset,
 }
 
 fn default_branch_stride() -> f64 {
@@ -47,10 +64,24 @@ fn default_branch_stride() -> f64 {
 impl ColumnarRope {
     /// The last `ratio` of all pairs, rounded down: the lowest frequencies.
     #[must_use]
-    pub fn last_pairs(head_dim: i64, ratio: f64) -> Self {
+    pub fn last_pairs(head_dim: i64, ratio: f64) -> Vec<i64> {
         let pairs = head_dim / 2;
         let count = (pairs as f64 * ratio.clamp(0.0, 1.0)).floor() as i64;
-        Self { pairs: (pairs - count..pairs).collect(), branch_stride: default_branch_stride() }
+        (pairs - count..pairs).collect()
+    }
+
+    /// Largest angle in radians, at most pi, by which a pair of frequency in `inv_freq` `[head_dim / 2]` tells neighbouring branches
+    /// apart. Far below 1, attention can hardly know its own branch's tokens from another's; below 0.06 bf16 rounds the difference away.
+    #[must_use]
+    pub fn branch_angle(&self, inv_freq: &[f32]) -> f64 {
+        let by_branch = self.pairs.iter().step_by(2).copied();
+        let others = (0..inv_freq.len() as i64)
+            .filter(|pair| self.positions == ColumnarPositions::BranchOffset && !self.pairs.contains(pair));
+        let angle = |pair: i64| {
+            let turned = (self.branch_stride * f64::from(inv_freq[pair as usize])).abs() % std::f64::consts::TAU;
+            turned.min(std::f64::consts::TAU - turned)
+        };
+        by_branch.chain(others).map(angle).fold(0.0, f64::max)
     }
 
     /// What is wrong with it for heads of `head_dim`, one line each.
@@ -85,6 +116,8 @@ struct PairMasks {
     /// Times the branch stride.
     branch: Tensor,
     column: Tensor,
+    /// Times the branch stride.
+    branch_after_first: Tensor,
 }
 
 /// `cos` and `sin` of one forward pass, float32 `[batch or 1, seq, head_dim / 2]`; shared by all layers.
@@ -108,15 +141,23 @@ impl Rope {
     pub fn with_columns(mut self, columnar: Option<&ColumnarRope>) -> Self {
         let pairs = self.inv_freq.size()[0] as usize;
         self.columnar = columnar.map(|columnar| {
-            let mut masks = [vec![1.0f32; pairs], vec![0.0; pairs], vec![0.0; pairs]];
+            let stride = columnar.branch_stride as f32;
+            let zeros = || vec![0.0f32; pairs];
+            let (mut linear, mut branch, mut column, mut branch_after_first) = (zeros(), zeros(), zeros(), zeros());
             for (turn, pair) in columnar.pairs.iter().enumerate() {
-                masks[0][*pair as usize] = 0.0;
-                let (mask, value) = if turn % 2 == 0 { (1, columnar.branch_stride as f32) } else { (2, 1.0) };
-                masks[mask][*pair as usize] = value;
+                let (mask, value) = if turn % 2 == 0 { (&mut branch, stride) } else { (&mut column, 1.0) };
+                mask[*pair as usize] = value;
             }
-            let [linear, branch, column] =
-                masks.map(|mask| Tensor::from_slice(&mask).to_device(self.inv_freq.device()));
-            PairMasks { linear, branch, column }
+            for pair in (0..pairs).filter(|pair| !columnar.pairs.contains(&(*pair as i64))) {
+                match columnar.positions {
+                    ColumnarPositions::Linear => linear[pair] = 1.0,
+                    ColumnarPositions::Column => column[pair] = 1.0,
+                    ColumnarPositions::BranchOffset => (column[pair], branch_after_first[pair]) = (1.0, stride),
+                }
+            }
+            let [linear, branch, column, branch_after_first] = [linear, branch, column, branch_after_first]
+                .map(|mask| Tensor::from_slice(&mask).to_device(self.inv_freq.device()));
+            PairMasks { linear, branch, column, branch_after_first }
         });
         self
     }
@@ -129,6 +170,7 @@ impl Rope {
                 positions.unsqueeze(-1) * &masks.linear
                     + branch.unsqueeze(-1) * &masks.branch
                     + column.unsqueeze(-1) * &masks.column
+                    + (&branch - 1.0).clamp_min(0.0).unsqueeze(-1) * &masks.branch_after_first
             }
             _ => positions.unsqueeze(-1),
         };
@@ -184,6 +226,34 @@ mod tests {
         assert_eq!(scaled[0], plain[0]);
         assert_eq!(scaled[31], plain[31] / 8.0);
         assert!(plain.iter().zip(&scaled).all(|(p, s)| s <= p && *s >= p / 8.0));
+    }
+
+    /// Token of branch 3 in column 10, 6th in linear order; angles undone to positions, pair by pair.
+    #[test]
+    fn pairs_turn_with_branch_column_or_place() {
+        let turned = |positions, pairs: &[i64]| {
+            let columnar = ColumnarRope { pairs: pairs.to_vec(), branch_stride: 0.25, positions };
+            let rope = Rope::new(8, 1.0, RopeScaling::Default, Device::Cpu).with_columns(Some(&columnar));
+            let at = |value: f32| Tensor::from_slice(&[value]).unsqueeze(0);
+            let angles = rope.angles(&at(0.6), Some((at(3.0), at(1.0))), Kind::Double);
+            let angle = |i| (angles.sin.double_value(&[0, 0, i])).atan2(angles.cos.double_value(&[0, 0, i]));
+            (0..4).map(|i| (angle(i) * 1e4).round() / 1e4).collect::<Vec<f64>>()
+        };
+        assert_eq!(turned(ColumnarPositions::Linear, &[1, 2]), [0.6, 0.75, 1.0, 0.6]);
+        assert_eq!(turned(ColumnarPositions::Column, &[1, 2]), [1.0, 0.75, 1.0, 1.0]);
+        assert_eq!(turned(ColumnarPositions::BranchOffset, &[1]), [1.5, 0.75, 1.5, 1.5]);
+        assert_eq!(turned(ColumnarPositions::BranchOffset, &[]), [1.5; 4]);
+    }
+
+    #[test]
+    fn low_frequencies_hardly_tell_branches_apart() {
+        let inv_freq = inverse_frequencies(64, 100_000.0, RopeScaling::Default);
+        let angle =
+            |pairs: Vec<i64>, positions| ColumnarRope { pairs, branch_stride: 32.0, positions }.branch_angle(&inv_freq);
+        assert!(angle(ColumnarRope::last_pairs(64, 0.25), ColumnarPositions::Linear) < 0.006);
+        assert!(angle(vec![3, 7, 11], ColumnarPositions::Linear) > 0.5);
+        assert!(angle(vec![], ColumnarPositions::BranchOffset) > 3.0);
+        assert_eq!(angle(vec![], ColumnarPositions::Column), 0.0);
     }
 
     #[test]

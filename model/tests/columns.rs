@@ -1,9 +1,8 @@
 //! Branches side by side: the fast path against a dense mask, all at once against column by column.
 
-use model::rope::ColumnarRope;
 use model::{
-    Architecture, AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, ColumnTokens, LoadOptions,
-    ModelConfig,
+    Architecture, AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, ColumnTokens,
+    ColumnarPositions, ColumnarRope, LoadOptions, ModelConfig,
 };
 use monopass_model as model;
 use proptest::prelude::*;
@@ -15,6 +14,9 @@ fn tiny(architecture: Architecture, rope: Option<ColumnarRope>) -> CausalLm {
     let config = ModelConfig { columnar_rope: rope, ..ModelConfig::tiny(architecture, VOCAB) };
     CausalLm::random(config, 5, &LoadOptions { device: Device::Cpu, kind: Kind::Float })
 }
+
+const POSITIONS: [ColumnarPositions; 3] =
+    [ColumnarPositions::Linear, ColumnarPositions::Column, ColumnarPositions::BranchOffset];
 
 fn row(ids: &[i64]) -> Tensor {
     Tensor::from_slice(ids).unsqueeze(0)
@@ -44,7 +46,8 @@ proptest! {
 
     #[test]
     fn column_by_column_gives_the_states_of_all_at_once(layout in layouts(), family in 0usize..4, stride in 1u8..40, cut in 0usize..12) {
-        let rope = ColumnarRope { pairs: vec![1, 3, 2], branch_stride: f64::from(stride) };
+        let positions = POSITIONS[stride as usize % 3];
+        let rope = ColumnarRope { pairs: vec![1, 3, 2], branch_stride: f64::from(stride), positions };
         let model = tiny(Architecture::ALL[family], Some(rope));
         let ids = ids(layout.len());
         no_grad(|| {
@@ -68,7 +71,7 @@ proptest! {
 
     #[test]
     fn packed_and_padded_layouts_do_not_see_each_other(pair in prop::collection::vec(layouts(), 2..4)) {
-        let model = tiny(Architecture::Llama, Some(ColumnarRope { pairs: vec![0, 2], branch_stride: 4.0 }));
+        let model = tiny(Architecture::Llama, Some(ColumnarRope { pairs: vec![0, 2], branch_stride: 4.0, positions: ColumnarPositions::Linear }));
         no_grad(|| {
             let alone = |layout: &ColumnLayout| {
                 model.forward(&row(&ids(layout.len())), &pattern(vec![layout.tokens(0..layout.len())]), None)
@@ -96,11 +99,13 @@ proptest! {
     }
 }
 
-/// One branch behind its background is an ordinary text.
+/// One branch behind its background is an ordinary text, also where later branches would stand elsewhere.
 #[test]
 fn one_branch_is_the_ordinary_model() {
-    for architecture in Architecture::ALL {
-        let model = tiny(architecture, None);
+    let offset = ColumnarRope { pairs: vec![], branch_stride: 32.0, positions: ColumnarPositions::BranchOffset };
+    let ropes = [None, Some(offset)];
+    for (architecture, rope) in Architecture::ALL.into_iter().flat_map(|a| ropes.clone().map(|rope| (a, rope))) {
+        let model = tiny(architecture, rope);
         let layout = ColumnLayout::new(5, &[BranchLength { prompt: 3, answer: 4 }], BranchAlignment::Prompts);
         let ids = ids(layout.len());
         no_grad(|| {

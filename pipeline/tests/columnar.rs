@@ -158,6 +158,22 @@ fn another_rope_than_the_models_own_is_refused() {
 }
 
 #[test]
+fn branches_that_nothing_tells_apart_are_warned_of() {
+    let place = workplace();
+    let train = |rope: &str| {
+        let stages = format!("train.stages=[{{name: a, data: train, objective: {{columnar_qa: {{rope: {rope}}}}}}}]");
+        place.run(&["train", "columns.yaml", "--set", &stages, "--set", "answer=null"])
+    };
+    let refused = train("{branch_stride: 8}").expect_code(2);
+    assert!(refused.stderr.contains("nothing tells branches apart"), "{}", refused.stderr);
+    let blind = train("{pairs: [], positions: column}").expect_code(0);
+    assert!(blind.stderr.contains("an angle of at most 0.0000"), "{}", blind.stderr);
+    let seeing = train("{positions: branch_offset}").expect_code(0);
+    assert!(!seeing.stderr.contains("an angle of at most"), "{}", seeing.stderr);
+    assert_eq!(json(&place, "runs/columns/model/a/config.json")["columnar_rope"]["positions"], "branch_offset");
+}
+
+#[test]
 fn sets_of_the_wrong_kind_and_wrong_names_are_told() {
     let place = workplace();
     let run =

@@ -1,8 +1,10 @@
 //! Columns against the same layout read anew for every token; baselines against each other.
 
 use model::config::Architecture;
-use model::rope::ColumnarRope;
-use model::{AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, LoadOptions, ModelConfig};
+use model::{
+    AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, ColumnarPositions, ColumnarRope,
+    LoadOptions, ModelConfig,
+};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -16,7 +18,7 @@ fn tiny(rope: Option<ColumnarRope>) -> CausalLm {
 }
 
 fn rope() -> ColumnarRope {
-    ColumnarRope { pairs: vec![1, 3], branch_stride: 5.0 }
+    ColumnarRope { pairs: vec![1, 3], branch_stride: 5.0, positions: ColumnarPositions::Linear }
 }
 
 fn prompt(background: usize, questions: &[usize], salt: i64) -> AnswerPrompt {

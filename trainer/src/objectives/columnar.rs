@@ -5,7 +5,7 @@
 //! log-likelihood over the learned tokens of the global batch.
 
 use data::batch::MicroBatch;
-use model::{AttentionPattern, BranchAlignment, CausalLm, ColumnarRope, TargetAlignment};
+use model::{AttentionPattern, BranchAlignment, CausalLm, ColumnarPositions, ColumnarRope, TargetAlignment};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -28,7 +28,7 @@ pub struct ColumnarConfig {
     pub rope: Option<ColumnarRopeConfig>,
 }
 
-/// Which pairs of a head's dimensions turn with branch and column in turn, in place of the linear position: `pairs` or `ratio`.
+/// Which pairs of a head's dimensions turn with branch and column in turn (`pairs` or `ratio`), and what the others turn with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnarRopeConfig {
@@ -41,6 +41,11 @@ pub struct ColumnarRopeConfig {
     /// Positions from one branch to the next. Default 32.
     #[serde(default = "default_stride")]
     pub branch_stride: f64,
+    /// What the other pairs turn with. `linear`: the place in linear order, as published; `column`: the column; `branch_offset`: the
+    /// column and `branch_stride` for every branch after the first, so that each branch reads as an ordinary text (`pairs` and `ratio`
+    /// may then be left out). Default `linear`.
+    #[serde(default)]
+    pub positions: ColumnarPositions,
 }
 
 fn default_stride() -> f64 {
@@ -56,11 +61,13 @@ impl ColumnarConfig {
     pub(super) fn validate(&self, name: &str) -> Vec<String> {
         let key = format!("objective.{name}.rope");
         match &self.rope {
-            Some(
-                ColumnarRopeConfig { pairs: Some(_), ratio: Some(_), .. }
-                | ColumnarRopeConfig { pairs: None, ratio: None, .. },
-            ) => {
+            Some(ColumnarRopeConfig { pairs: Some(_), ratio: Some(_), .. }) => {
                 vec![format!("`{key}`: wanted one of `pairs` and `ratio`")]
+            }
+            Some(ColumnarRopeConfig { pairs: None, ratio: None, positions, .. })
+                if *positions != ColumnarPositions::BranchOffset =>
+            {
+                vec![format!("`{key}`: wanted one of `pairs` and `ratio`; without them nothing tells branches apart")]
             }
             Some(ColumnarRopeConfig { ratio: Some(ratio), .. }) if !(*ratio > 0.0 && *ratio <= 1.0) => {
                 vec![format!("`{key}.ratio` is {ratio}, wanted more than 0 and at most 1")]
@@ -73,11 +80,11 @@ impl ColumnarConfig {
 impl ColumnarRopeConfig {
     /// For heads of `head_dim`.
     fn resolve(&self, head_dim: i64) -> ColumnarRope {
-        let rope = match (&self.pairs, self.ratio) {
-            (Some(pairs), _) => ColumnarRope { pairs: pairs.clone(), branch_stride: 0.0 },
+        let pairs = match (&self.pairs, self.ratio) {
+            (Some(pairs), _) => pairs.clone(),
             (None, ratio) => ColumnarRope::last_pairs(head_dim, ratio.unwrap_or_default()),
         };
-        ColumnarRope { branch_stride: self.branch_stride, ..rope }
+        ColumnarRope { pairs, branch_stride: self.branch_stride, positions: self.positions }
     }
 }
 
@@ -95,17 +102,11 @@ impl Columnar {
     }
 }
 
-impl Objective for Columnar {
-    fn name(&self) -> &'static str {
-        self.name
-    }
+/// Radians below which a warning is given.
+const LEAST_BRANCH_ANGLE: f64 = 0.1;
 
-    fn part_names(&self) -> &'static [&'static str] {
-        &["lm"]
-    }
-
-    fn prepare(&self, model: &mut CausalLm) -> Result<(), String> {
-        let Some(rope) = &self.rope else { return Ok(()) };
+impl Columnar {
+    fn take_positions(&self, model: &mut CausalLm, rope: &ColumnarRopeConfig) -> Result<(), String> {
         let wanted = rope.resolve(model.config.head_dim);
         match &model.config.columnar_rope {
             Some(present) if *present == wanted => Ok(()),
@@ -118,6 +119,29 @@ impl Objective for Columnar {
                 model.set_columnar_rope(wanted).map_err(|problem| format!("`objective.{}.rope`: {problem}", self.name))
             }
         }
+    }
+}
+
+impl Objective for Columnar {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn part_names(&self) -> &'static [&'static str] {
+        &["lm"]
+    }
+
+    fn prepare(&self, model: &mut CausalLm) -> Result<(), String> {
+        if let Some(rope) = &self.rope {
+            self.take_positions(model, rope)?;
+        }
+        if let Some(angle) = model.branch_angle().filter(|angle| *angle < LEAST_BRANCH_ANGLE) {
+            tracing::warn!(
+                "neighbouring branches differ by an angle of at most {angle:.4}: the model can hardly tell its own branch's tokens from \
+                 another's. Take pairs of higher frequency, a larger `branch_stride`, or `positions: branch_offset`"
+            );
+        }
+        Ok(())
     }
 
     fn pattern(&self, batch: &MicroBatch) -> AttentionPattern {
