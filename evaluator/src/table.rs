@@ -253,7 +253,7 @@ impl Table {
             Cell::Empty => CellText { main: String::new(), detail: String::new() },
             Cell::NotRun { reason, paper: published } => {
                 let detail: Vec<String> = std::iter::once(reason.clone()).chain(paper(published)).collect();
-                CellText { main: "not run".into(), detail: detail.join("; ") }
+                CellText { main: "not run:".into(), detail: detail.join("; ") }
             }
             Cell::Value(value) => {
                 let interval =

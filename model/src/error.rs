@@ -80,6 +80,14 @@ pub enum ModelError {
         /// What is wrong with it.
         problem: String,
     },
+    /// An index of weights names a file outside its folder.
+    #[error("`{}` names the file `{name}`, wanted one in its own folder; fetch the model again, from whom you trust", path.display())]
+    ShardOutside {
+        /// As written.
+        name: String,
+        /// The index.
+        path: PathBuf,
+    },
     /// A weight the model needs is in no file.
     #[error("tensor `{name}` is missing from `{}`{}", place.display(), more(*others))]
     MissingTensor {

@@ -82,5 +82,9 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     };
     let index: Index = parse_json(&path, &bytes)?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
+    // An index comes from elsewhere: it may name files of its own folder only.
+    if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
+        return Err(ModelError::ShardOutside { name: name.clone(), path });
+    }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }

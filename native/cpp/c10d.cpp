@@ -100,12 +100,25 @@ void fix_buckets(c10d::Reducer& reducer, const std::vector<at::Tensor>& paramete
 // The reducer's own hook averages; this one sums, because the loss is already divided by global counts.
 class SumHook : public c10d::CppCommHookInterface<Group> {
  public:
-  explicit SumHook(const Group& group) : CppCommHookInterface<Group>(group) {}
+  SumHook(const Group& group, bool in_bf16) : CppCommHookInterface<Group>(group), in_bf16_(in_bf16) {}
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
-    std::vector<at::Tensor> tensors = {bucket.getBufferRef()};
-    return state_->allreduce(tensors)->getFuture();
+    const at::Tensor buffer = bucket.getBufferRef();
+    if (!in_bf16_ || buffer.scalar_type() != at::kFloat) {
+      std::vector<at::Tensor> tensors = {buffer};
+      return state_->allreduce(tensors)->getFuture();
+    }
+    std::vector<at::Tensor> tensors = {buffer.to(at::kBFloat16)};
+    auto sent = state_->allreduce(tensors)->getFuture();
+    const auto widen = [buffer](c10::ivalue::Future& sum) {
+      buffer.copy_(sum.value().toTensorVector().at(0));
+      return c10::IValue(std::vector<at::Tensor>{buffer});
+    };
+    return sent->then(widen, sent->elementType());
   }
+
+ private:
+  bool in_bf16_;
 };
 
 }  // namespace
@@ -199,7 +212,7 @@ char* monopass_c10d_store_get(monopass_c10d_group* group, const char* key, char*
 }
 
 char* monopass_c10d_reducer_new(monopass_c10d_group* group, const monopass_tensor* parameters, int64_t num_parameters,
-                                int64_t bucket_bytes, monopass_c10d_reducer** reducer) {
+                                int64_t bucket_bytes, int in_bf16, monopass_c10d_reducer** reducer) {
   return guarded([&] {
     std::vector<at::Tensor> tensors;
     std::unordered_map<size_t, std::string> names;
@@ -217,7 +230,7 @@ char* monopass_c10d_reducer_new(monopass_c10d_group* group, const monopass_tenso
         tensors, reversed, group->group, sparse, bucket_bytes, /*find_unused_parameters=*/false,
         /*gradient_as_bucket_view=*/false, names, c10d::kDefaultFirstBucketBytes,
         /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<int64_t>{});
-    made->register_comm_hook(std::make_unique<SumHook>(group->group));
+    made->register_comm_hook(std::make_unique<SumHook>(group->group, in_bf16 != 0));
     fix_buckets(*made, tensors);
     *reducer = new monopass_c10d_reducer{std::move(made)};
   });

@@ -29,9 +29,10 @@ char* monopass_c10d_store_set(monopass_c10d_group* group, const char* key, const
 // `*value` stays null when the key is absent; else freed with monopass_c10d_free_string.
 char* monopass_c10d_store_get(monopass_c10d_group* group, const char* key, char** value);
 
-// DistributedDataParallel's reducer with a summing hook. It observes `parameters` until freed.
+// DistributedDataParallel's reducer with a summing hook; with `in_bf16`, float32 gradients travel as bf16. It observes `parameters` until
+// freed.
 char* monopass_c10d_reducer_new(monopass_c10d_group* group, const monopass_tensor* parameters, int64_t num_parameters,
-                                int64_t bucket_bytes, monopass_c10d_reducer** reducer);
+                                int64_t bucket_bytes, int in_bf16, monopass_c10d_reducer** reducer);
 // The next backward pass reduces; one without this call before it only accumulates locally.
 char* monopass_c10d_reducer_prepare(monopass_c10d_reducer* reducer);
 void monopass_c10d_reducer_free(monopass_c10d_reducer* reducer);

@@ -142,16 +142,17 @@ impl ProcessGroup {
     }
 
     /// The reducer for `parameters` (leaves that require gradients, the same on every process). `bucket_bytes` is the
-    /// size of one message.
+    /// size of one message. `in_bf16`: float32 gradients are rounded to bf16, travel and are added up so.
     ///
     /// # Errors
     /// Parameters differ between processes.
-    pub fn reducer(&self, parameters: &[Tensor], bucket_bytes: i64) -> Result<Reducer<'_>, C10dError> {
+    pub fn reducer(&self, parameters: &[Tensor], bucket_bytes: i64, in_bf16: bool) -> Result<Reducer<'_>, C10dError> {
         let pointers: Vec<*mut c_void> = parameters.iter().map(|tensor| tensor.as_ptr().cast_mut().cast()).collect();
         let mut raw = ptr::null_mut();
         // SAFETY: the pointers are read during the call only: the reducer keeps handles of its own to the same tensors.
         check(unsafe {
-            monopass_c10d_reducer_new(self.raw, pointers.as_ptr(), pointers.len() as i64, bucket_bytes, &mut raw)
+            let length = pointers.len() as i64;
+            monopass_c10d_reducer_new(self.raw, pointers.as_ptr(), length, bucket_bytes, c_int::from(in_bf16), &mut raw)
         })?;
         Ok(Reducer { raw, group: PhantomData })
     }
@@ -267,6 +268,7 @@ unsafe extern "C" {
         parameters: *const *mut c_void,
         num_parameters: i64,
         bucket_bytes: i64,
+        in_bf16: c_int,
         reducer: *mut *mut RawReducer,
     ) -> *mut c_char;
     fn monopass_c10d_reducer_prepare(reducer: *mut RawReducer) -> *mut c_char;

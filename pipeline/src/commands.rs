@@ -40,6 +40,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Evaluate(args) => experiment::run(&args, experiment::Until::Evaluate),
         Command::Report(args) => experiment::run(&args, experiment::Until::Report),
         Command::Checkpoint(CheckpointCommand::Ls { run, json }) => checkpoint::ls(&run, json),
+        Command::Checkpoint(CheckpointCommand::Export { checkpoint, out, force }) => {
+            checkpoint::export(&checkpoint, &out, force)
+        }
         Command::Checkpoint(CheckpointCommand::Verify { path, json }) => checkpoint::verify_all(&path, json),
         Command::Launch(args) => launch::run(&args),
         Command::Sweep { file, dry_run, jobs, json } => sweep::run(&file, dry_run, jobs, json),

@@ -25,6 +25,15 @@ pub enum Ending {
     Interrupted = 130,
 }
 
+impl Ending {
+    /// From an exit code; one of another kind is a failure on the way.
+    #[must_use]
+    pub fn of_code(code: u8) -> Self {
+        let all = [Self::Done, Self::Usage, Self::Data, Self::Interrupted];
+        all.into_iter().find(|ending| *ending as u8 == code).unwrap_or(Self::Runtime)
+    }
+}
+
 impl From<Ending> for ExitCode {
     fn from(ending: Ending) -> Self {
         ExitCode::from(ending as u8)
@@ -73,6 +82,16 @@ pub struct Interrupted {
     pub saved: String,
 }
 
+/// Another rank failed; this one ends as that one does, so that a launcher reads the same from whichever it hears first.
+#[derive(Debug, thiserror::Error)]
+#[error("rank {rank} failed; its message says why")]
+pub struct OtherRankFailed {
+    /// Which.
+    pub rank: usize,
+    /// How it ends.
+    pub ending: Ending,
+}
+
 /// The exit code of an error.
 pub fn ending(error: &anyhow::Error) -> Ending {
     for cause in error.chain() {
@@ -84,6 +103,9 @@ pub fn ending(error: &anyhow::Error) -> Ending {
         }
         if cause.is::<InputError>() {
             return Ending::Data;
+        }
+        if let Some(other) = cause.downcast_ref::<OtherRankFailed>() {
+            return other.ending;
         }
         if let Some(launch) = cause.downcast_ref::<LaunchError>() {
             return of_launch(launch);

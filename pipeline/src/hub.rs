@@ -2,6 +2,9 @@
 //!
 //! HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured; a path that exists on disk is never looked up.
 
+#[cfg(feature = "hub")]
+mod checksum;
+
 use std::path::{Path, PathBuf};
 
 use crate::failure::InputError;
@@ -75,7 +78,7 @@ mod download {
     use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
     use hf_hub::{Cache, Repo, RepoType};
 
-    use super::way_round;
+    use super::{checksum, way_round};
     use crate::failure::InputError;
 
     /// Extensions of data files, in the order of preference.
@@ -95,8 +98,7 @@ mod download {
         };
         let mut folder = None;
         for file in files.iter().filter(wanted) {
-            tracing::info!("hub: {id}: {file}");
-            let path = repo.get(file).map_err(|error| failed(id, &error))?;
+            let path = fetch(&repo, Repo::new(id.to_owned(), RepoType::Model), id, file)?;
             folder = path.parent().map(ToOwned::to_owned);
         }
         folder.ok_or_else(|| {
@@ -115,8 +117,18 @@ mod download {
             Some(file) => file.to_owned(),
             None => only_data_file(id, &list(&repo, id)?)?,
         };
+        fetch(&repo, Repo::new(id.to_owned(), RepoType::Dataset), id, &file)
+    }
+
+    /// The file in the cache; downloaded and compared with its checksum when it was not there.
+    fn fetch(api: &ApiRepo, repo: Repo, id: &str, file: &str) -> Result<PathBuf, InputError> {
         tracing::info!("hub: {id}: {file}");
-        repo.get(&file).map_err(|error| failed(id, &error))
+        let present = Cache::from_env().repo(repo).get(file).is_some();
+        let path = api.get(file).map_err(|error| failed(id, &error))?;
+        if !present {
+            checksum::verify(&path)?;
+        }
+        Ok(path)
     }
 
     /// The training file of a data set that names none.

@@ -20,6 +20,11 @@ impl RunFolder {
         Self { root: output_dir.join(name) }
     }
 
+    /// The run that lies in a folder.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root

@@ -21,7 +21,7 @@ use trainer::Ranks;
 use crate::config::experiment::{BASE, ExperimentConfig, StageSection};
 use crate::config::load::ConfigSource;
 use crate::config::problem::Problem;
-use crate::failure::InputError;
+use crate::failure::{Ending, InputError, OtherRankFailed, ending};
 use crate::hub;
 use crate::interrupt::StopFlag;
 use crate::run_folder::RunFolder;
@@ -66,17 +66,19 @@ impl Experiment<'_> {
         Ok(done)
     }
 
-    /// All ranks fail when rank 0 did.
+    /// All ranks fail when one did.
     ///
     /// # Errors
-    /// The given one, or that rank 0 failed.
+    /// The given one, or that another rank failed.
     pub fn agree(&self, result: anyhow::Result<()>) -> anyhow::Result<()> {
-        let failed = self.ranks.from_main(f64::from(u8::from(result.is_err())))?;
+        let mut codes = vec![0.0; self.ranks.world_size()];
+        codes[self.ranks.rank()] = result.as_ref().err().map_or(0.0, |error| f64::from(ending(error) as u8));
+        let codes = self.ranks.sum(&codes)?;
         result?;
-        if failed > 0.0 {
-            anyhow::bail!("rank 0 failed; its message says why");
+        match codes.iter().position(|code| *code > 0.0) {
+            None => Ok(()),
+            Some(rank) => Err(OtherRankFailed { rank, ending: Ending::of_code(codes[rank] as u8) }.into()),
         }
-        Ok(())
     }
 
     /// Whether the stage's stamp fits; says so. A stage that must be done loses its stamp.

@@ -117,6 +117,18 @@ fn a_damaged_header_of_weights_is_named() {
 }
 
 #[test]
+fn an_index_that_names_files_elsewhere_is_refused() {
+    let place = workplace(4096);
+    fs::rename(place.path("model/model.safetensors"), place.path("elsewhere.safetensors")).unwrap();
+    for name in ["../elsewhere.safetensors", "..", "/etc/passwd", "deeper/x.safetensors"] {
+        let index = serde_json::json!({"metadata": {}, "weight_map": {"model.norm.weight": name}});
+        place.write("model/model.safetensors.index.json", &index.to_string());
+        let text = place.run(&["generate", "--model", "model", "--prompt", "x"]).expect_code(3).stderr;
+        assert!(text.contains(&format!("names the file `{name}`")) && text.contains("its own folder"), "{text}");
+    }
+}
+
+#[test]
 fn a_bit_flipped_checkpoint_is_passed_over_for_the_one_before() {
     let place = workplace(4096);
     place.run(&["train", "tiny.yaml"]).expect_code(0);

@@ -210,3 +210,38 @@ fn a_reader_that_leaves_early_is_no_fault() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
 }
+
+#[test]
+fn a_checkpoint_becomes_a_model_folder() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    place.run(&["train", "tiny.yaml"]).expect_code(0);
+    let folder = |step: &str| format!("runs/tiny/train/first/checkpoints/step-{step}");
+    let export = |from: &str, out: &str, more: &[&str]| {
+        place.run(&[&["checkpoint", "export", from, "--out", out], more].concat())
+    };
+    let weights = |model: &str| std::fs::read(place.path(model).join("model.safetensors")).unwrap();
+    let said = export(&folder("00000006"), "last", &[]).expect_code(0).stdout;
+    assert!(said.contains("stage `first` after step 6 of 6"), "{said}");
+    assert!(weights("last") == weights("runs/tiny/model/first"));
+    assert_eq!(place.read("last/monopass.json"), place.read("runs/tiny/model/first/monopass.json"));
+    export(&folder("00000004"), "before", &[]).expect_code(0);
+    assert!(weights("before") != weights("last"));
+    place.run(&["generate", "--model", "before", "--prompt", "hello", "--max-new-tokens", "3"]).expect_code(0);
+
+    // nothing that is there is lost
+    let refused = export(&folder("00000004"), "last", &[]).expect_code(2).stderr;
+    assert!(refused.contains("already holds a model") && refused.contains("--force"), "{refused}");
+    export(&folder("00000004"), "last", &["--force"]).expect_code(0);
+    assert!(weights("last") == weights("before"));
+    place.write("mine/notes.txt", "keep");
+    let refused = export(&folder("00000004"), "mine", &["--force"]).expect_code(2).stderr;
+    assert!(refused.contains("is no model"), "{refused}");
+    assert_eq!(place.read("mine/notes.txt"), "keep");
+
+    let nowhere = export("model", "new", &[]).expect_code(3).stderr;
+    assert!(nowhere.contains("`model` is no checkpoint of a run"), "{nowhere}");
+    std::fs::write(place.path(&folder("00000004")).join("state.json"), "{}").unwrap();
+    let damaged = export(&folder("00000004"), "new", &[]).expect_code(3).stderr;
+    assert!(damaged.contains("state.json") && !place.path("new").exists(), "{damaged}");
+}

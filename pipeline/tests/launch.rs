@@ -68,6 +68,30 @@ fn checkpoints_are_listed_and_verified() {
     place.run(&["checkpoint", "ls", "nowhere"]).expect_code(3);
 }
 
+/// In alphabetic order: rank 0 makes `held_out`, rank 1 `lists`; the files are those of one process, and so is the end of a bad source.
+#[test]
+fn ranks_share_the_preparation_of_sets() {
+    let places = [Workplace::new(512), Workplace::new(512)];
+    let launched = ["launch", "--nproc-per-node", "2", "--", "prepare", "tiny.yaml"];
+    for (place, command) in places.iter().zip([&["prepare", "tiny.yaml"][..], &launched]) {
+        place.write("tiny.yaml", fixture::EXPERIMENT);
+        let said = place.run(command).expect_code(0).stderr;
+        assert!(said.contains("prepare/lists") && said.contains("prepare/held_out"), "{said}");
+    }
+    for set in ["lists", "held_out"] {
+        let samples =
+            |place: &Workplace| fs::read(place.path("runs/tiny/data").join(set).join("samples.parquet")).unwrap();
+        assert!(samples(&places[0]) == samples(&places[1]), "{set}");
+    }
+    let again = places[1].run(&launched).expect_code(0).stderr;
+    assert_eq!(again.matches("unchanged, skipped").count(), 2, "{again}");
+    assert!(again.lines().any(|line| line.contains("1]") && line.contains("prepare/lists: unchanged")), "{again}");
+
+    let missing = ["--set", "data.sets.lists.source={jsonl: {path: nowhere.jsonl}}"];
+    let ended = places[1].run(&[&launched[..], &missing].concat()).expect_code(3);
+    assert!(ended.stderr.contains("nowhere.jsonl"), "{}", ended.stderr);
+}
+
 #[test]
 fn ranks_share_an_evaluation() {
     let place = Workplace::new(4096);

@@ -15,7 +15,7 @@ use crate::TrainError;
 use crate::adamw::AdamW;
 use crate::config::{Precision, TrainConfig};
 use crate::distribution::Ranks;
-use crate::gradients::{Gradients, StepShape};
+use crate::gradients::{GradientOptions, Gradients, StepShape};
 use crate::objectives::{Objective, RankZephyr, Totals};
 
 /// Figures of [`train_step`].
@@ -58,7 +58,8 @@ pub fn train_step(
     let parameters = model.trainable_parameters();
     let tensors = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
     let mut optimizer = AdamW::new(parameters, &config, &ranks);
-    let mut gradients = Gradients::new(tensors, false, gradient_checkpointing, &ranks)?;
+    let options = GradientOptions { recomputes: gradient_checkpointing, ..GradientOptions::default() };
+    let mut gradients = Gradients::new(tensors, options, &ranks)?;
     let batch = random_batch(model.config.vocab_size, prompt_tokens, label_tokens);
 
     let mut seconds = Vec::new();

@@ -108,6 +108,10 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// What each of several ranks holds: `ddp` or `zero1` (the optimiser's state in shares). Default `ddp`.
     pub distribution: Distribution,
+    /// Several ranks send float32 gradients as bf16: half the traffic, sums rounded to 8 bits. Default false. Gradients that are bf16 already
+    /// travel as they are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub grad_reduce_in_bf16: bool,
     /// Recompute activations in the backward pass: less memory, about a third more time. Default false.
     pub gradient_checkpointing: bool,
     /// NEFTune's alpha: uniform noise of +-alpha / sqrt(tokens x features) on embeddings; 0 for none. Default 0
@@ -162,6 +166,7 @@ impl Default for TrainConfig {
             too_long: TooLong::Skip,
             precision: Precision::Bf16Master,
             distribution: Distribution::Ddp,
+            grad_reduce_in_bf16: false,
             gradient_checkpointing: false,
             neftune_alpha: 0.0,
             shuffle: true,

@@ -14,21 +14,43 @@ use native::c10d::{Reducer, clear_gradient};
 use tch::{Kind, Tensor};
 
 use crate::TrainError;
+use crate::config::TrainConfig;
 use crate::distribution::Ranks;
 
 /// Bytes of one message: c10d's own default for DistributedDataParallel.
 const BUCKET_BYTES: i64 = 25 << 20;
 
+/// How gradients are held and sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GradientOptions {
+    /// Add the gradients of several micro-batches in float32 whatever their kind.
+    pub accumulate_in_float32: bool,
+    /// Send float32 gradients as bf16.
+    pub reduce_in_bf16: bool,
+    /// The model checkpoints its activations, so nothing can be sent during the backward pass.
+    pub recomputes: bool,
+}
+
+impl GradientOptions {
+    /// As a stage's settings ask for.
+    pub fn of(config: &TrainConfig) -> Self {
+        Self {
+            accumulate_in_float32: config.precision.keeps_masters(),
+            reduce_in_bf16: config.grad_reduce_in_bf16,
+            recomputes: config.gradient_checkpointing,
+        }
+    }
+}
+
 /// The gradients of the trainable parameters, in their order.
 #[derive(Debug)]
 pub struct Gradients<'a> {
     parameters: Vec<Tensor>,
-    accumulate_in_float32: bool,
+    options: GradientOptions,
     /// Float32 sums, made at the first step of several micro-batches and kept.
     sums: Option<Vec<Tensor>>,
     ranks: &'a Ranks,
     reducer: Option<Reducer<'a>>,
-    recomputes: bool,
     step: StepShape,
 }
 
@@ -53,27 +75,20 @@ impl StepShape {
 }
 
 impl<'a> Gradients<'a> {
-    /// `accumulate_in_float32`: add the gradients of several micro-batches in float32 whatever their kind. `recomputes`: the
-    /// model checkpoints its activations, so nothing can be sent during the backward pass.
+    /// Of `parameters`, over `ranks`.
     ///
     /// # Errors
     /// The ranks' parameters differ.
-    pub fn new(
-        parameters: Vec<Tensor>,
-        accumulate_in_float32: bool,
-        recomputes: bool,
-        ranks: &'a Ranks,
-    ) -> Result<Self, TrainError> {
+    pub fn new(parameters: Vec<Tensor>, options: GradientOptions, ranks: &'a Ranks) -> Result<Self, TrainError> {
         let reducer = match ranks.group() {
-            Some(group) if !recomputes => Some(
+            Some(group) if !options.recomputes => Some(
                 group
-                    .reducer(&parameters, BUCKET_BYTES)
+                    .reducer(&parameters, BUCKET_BYTES, options.reduce_in_bf16)
                     .map_err(|source| ranks.explain("setting up the gradient reducer", source))?,
             ),
             _ => None,
         };
-        let step = StepShape::default();
-        Ok(Self { parameters, accumulate_in_float32, sums: None, ranks, reducer, recomputes, step })
+        Ok(Self { parameters, options, sums: None, ranks, reducer, step: StepShape::default() })
     }
 
     /// Starts a step; gradients of the one before are gone.
@@ -100,7 +115,7 @@ impl<'a> Gradients<'a> {
         if let (true, Some(reducer)) = (sends, &self.reducer) {
             reducer.prepare().map_err(|source| self.ranks.explain("preparing the gradient reducer", source))?;
         }
-        if self.recomputes {
+        if self.options.recomputes {
             pass.backward(loss);
         } else {
             loss.f_backward().map_err(|source| self.explain_backward(sends, source))?;
@@ -125,6 +140,9 @@ impl<'a> Gradients<'a> {
         for bucket in buckets(&gradients) {
             let flat: Vec<Tensor> = bucket.iter().map(|gradient| gradient.flatten(0, -1)).collect();
             let mut flat = Tensor::cat(&flat, 0); // [elements of the bucket]
+            if self.options.reduce_in_bf16 {
+                flat = flat.to_kind(Kind::BFloat16);
+            }
             group
                 .all_reduce_sum(&mut flat)
                 .map_err(|source| self.ranks.explain("adding gradients up over ranks", source))?;
@@ -158,7 +176,7 @@ impl<'a> Gradients<'a> {
     }
 
     fn in_sums(&self) -> bool {
-        self.accumulate_in_float32 && self.step.several
+        self.options.accumulate_in_float32 && self.step.several
     }
 
     fn overlapped(&self) -> bool {

@@ -1,29 +1,22 @@
 //! Continuing a run from its newest whole checkpoint.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use model::CausalLm;
+use serde_json::{Map, Value};
 use tch::Tensor;
 
 use crate::TrainError;
 use crate::adamw::AdamW;
-use crate::checkpoint::{Found, TrainerState, find_latest, folder_name, load_optimizer};
+use crate::checkpoint::{Found, TrainerState, find_latest, folder_name, load_optimizer, verify};
 use crate::config::TrainConfig;
 use crate::distribution::Ranks;
 use crate::fit::Run;
+use crate::train::prepare;
 
 /// Layout of checkpoints this version writes and reads.
 pub(crate) const FORMAT: u32 = 1;
-
-/// Settings that may differ between a checkpoint and the run that continues it without changing what is learned.
-const HARMLESS: [&str; 7] = [
-    "distribution",
-    "log_every",
-    "checkpoint",
-    "prefetch_steps",
-    "collective_timeout_seconds",
-    "eval_every_steps",
-    "max_skipped_steps",
-];
 
 /// Where the checkpoints of a stage's folder are.
 pub fn checkpoints_folder(folder: &Path) -> PathBuf {
@@ -94,6 +87,21 @@ pub(crate) fn restore(
     Ok(found)
 }
 
+/// Gives `model`, which is what the checkpoint's stage started from, the weights of the checkpoint.
+///
+/// # Errors
+/// The checkpoint is damaged, or was not trained from this model.
+pub fn load_weights(model: &mut CausalLm, checkpoint: &Path) -> Result<TrainerState, TrainError> {
+    let (state, config) = verify(checkpoint)?;
+    let found = Found { path: checkpoint.to_path_buf(), state, config, damaged: Vec::new() };
+    let settings = found.settings()?;
+    let parameters = prepare(model, &settings, settings.objective.build().as_ref(), found.state.seed)?;
+    let weights: Vec<(String, Tensor)> =
+        parameters.into_iter().map(|parameter| (parameter.name, parameter.tensor.detach())).collect();
+    found.load_weights(&weights)?;
+    Ok(found.state)
+}
+
 /// Runs `work` on rank 0; all ranks fail when it fails.
 fn on_main<T>(ranks: &Ranks, work: impl FnOnce() -> Result<T, TrainError>) -> Result<Option<T>, TrainError> {
     let result = if ranks.is_main() { work().map(Some) } else { Ok(None) };
@@ -121,11 +129,23 @@ fn restore_main(
     Ok(Some(found))
 }
 
+/// The settings that may not differ without a word.
+fn learned_settings(config: &TrainConfig) -> Map<String, Value> {
+    match serde_json::to_value(config.what_is_learned()).expect("settings are plain structs") {
+        Value::Object(settings) => settings,
+        _ => Map::new(),
+    }
+}
+
 /// Refuses what would make the cursor or the tensors meaningless; warns of what changes the course of the run.
 fn check_same_run(found: &Found, state: &TrainerState, config: &TrainConfig) -> Result<(), TrainError> {
     let saved = &found.state;
-    let now = serde_json::to_value(config).expect("settings are plain structs");
-    let setting = |name: &str| (format!("`{name}`"), found.config[name].to_string(), now[name].to_string());
+    let before = learned_settings(&found.settings()?);
+    let now = learned_settings(config);
+    let said = |settings: &Map<String, Value>, name: &str| {
+        settings.get(name).map_or_else(|| "not set".to_owned(), Value::to_string)
+    };
+    let setting = |name: &str| (format!("`{name}`"), said(&before, name), said(&now, name));
     let pairs = [
         ("format".to_owned(), saved.format.to_string(), state.format.to_string()),
         ("seed".to_owned(), saved.seed.to_string(), state.seed.to_string()),
@@ -147,10 +167,9 @@ fn check_same_run(found: &Found, state: &TrainerState, config: &TrainConfig) -> 
         return Err(TrainError::OtherRun { path: found.path.clone(), what, got, wanted });
     }
     let mut changed: Vec<String> = Vec::new();
-    for (name, value) in now.as_object().into_iter().flatten() {
-        if found.config[name] != *value && !HARMLESS.contains(&name.as_str()) {
-            changed.push(format!("`{name}` was {}, is {value}", found.config[name]));
-        }
+    let names: BTreeSet<&String> = [&before, &now].into_iter().flat_map(Map::keys).collect();
+    for name in names.into_iter().filter(|name| before.get(*name) != now.get(*name)) {
+        changed.push(format!("`{name}` was {}, is {}", said(&before, name), said(&now, name)));
     }
     if saved.world_size != state.world_size {
         changed.push(format!("the number of ranks was {}, is {}", saved.world_size, state.world_size));

@@ -3,13 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use model::CausalLm;
+use model::causal_lm::NamedParameter;
 use tch::Tensor;
 
 use crate::TrainError;
 use crate::adamw::AdamW;
 use crate::config::TrainConfig;
 use crate::fit::{Fit, OpenLoader, Run, TrainReport};
-use crate::gradients::Gradients;
+use crate::gradients::{GradientOptions, Gradients};
+use crate::objectives::Objective;
 use crate::resume;
 use crate::saving::Saver;
 use crate::train_step::Learner;
@@ -51,20 +53,29 @@ fn train_stage(
     if !problems.is_empty() {
         return Err(TrainError::Config { problems });
     }
-    prepare_model(model, config, run.seed)?;
     let objective = config.objective.build();
-    objective.prepare(model).map_err(|problem| TrainError::Config { problems: vec![problem] })?;
-    let parameters: Vec<_> = model.trainable_parameters().into_iter().chain(objective.parameters()).collect();
+    let parameters = prepare(model, config, objective.as_ref(), run.seed)?;
     let tensors: Vec<Tensor> = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
     let mut optimizer = AdamW::new(parameters, config, run.ranks);
     let mut state = resume::fresh_state(config, &run);
     let resumed = resume::restore(&mut optimizer, &mut state, config, &run)?;
     // After restoring: the reducer's hooks see the tensors as they will be trained.
-    let accumulate_in_float32 = config.precision.keeps_masters();
-    let gradients = Gradients::new(tensors, accumulate_in_float32, config.gradient_checkpointing, run.ranks)?;
+    let gradients = Gradients::new(tensors, GradientOptions::of(config), run.ranks)?;
     let learner = Learner { model, gradients, optimizer };
     let saver = Saver::new(resume::checkpoints_folder(run.folder), config.checkpoint.keep);
     Fit { learner, objective, config, run, state, resumed, saver }.fit(open_loader)
+}
+
+/// Makes the model what the stage trains, and names what it trains.
+pub(crate) fn prepare(
+    model: &mut CausalLm,
+    config: &TrainConfig,
+    objective: &dyn Objective,
+    seed: u64,
+) -> Result<Vec<NamedParameter>, TrainError> {
+    prepare_model(model, config, seed)?;
+    objective.prepare(model).map_err(|problem| TrainError::Config { problems: vec![problem] })?;
+    Ok(model.trainable_parameters().into_iter().chain(objective.parameters()).collect())
 }
 
 /// Makes weights trainable, or adds adapters unless the stage before left some to go on with.

@@ -53,7 +53,7 @@ pub struct LaunchArgs {
     /// Keep what each rank says in this folder, a file a rank and start.
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
-    /// What each process runs: `train FILE ..`, `evaluate FILE ..` or `run FILE ..`.
+    /// What each process runs: `prepare FILE ..`, `train FILE ..`, `evaluate FILE ..` or `run FILE ..`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -69,6 +69,22 @@ pub enum CheckpointCommand {
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
+    },
+    /// Write the model that a checkpoint of a run holds as a Hugging Face folder, adapters merged and beside it.
+    ///
+    /// The run's stages before it and its prepared sets must still be there.
+    #[command(
+        after_help = "Example:\n  monopass checkpoint export runs/quickstart/train/first/checkpoints/step-00000050 --out early-model"
+    )]
+    Export {
+        /// The checkpoint's folder.
+        checkpoint: PathBuf,
+        /// The folder to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Replace what is there.
+        #[arg(long)]
+        force: bool,
     },
     /// Compare a checkpoint's files, or those of all of a run, with their checksums.
     #[command(after_help = "Example:\n  monopass checkpoint verify runs/quickstart")]

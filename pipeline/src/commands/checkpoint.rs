@@ -1,13 +1,18 @@
-//! `monopass checkpoint ls|verify`: what a run can go on from.
+//! `monopass checkpoint ls|verify|export`: what a run can go on from.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use trainer::Ranks;
 use trainer::checkpoint::{TrainerState, list, verify};
 
 use super::print_json;
-use crate::failure::InputError;
+use crate::config::check::load_with_source;
+use crate::failure::{InputError, UsageError};
+use crate::interrupt::StopFlag;
+use crate::run_folder::RunFolder;
+use crate::stages::{Experiment, train};
 
 /// A checkpoint, and whether it is whole.
 struct Looked {
@@ -66,6 +71,56 @@ pub fn verify_all(path: &Path, as_json: bool) -> anyhow::Result<()> {
         (_, 0) => Ok(()),
         (all, _) => Err(InputError::new(format!("{damaged} of {all} checkpoints are damaged"), hint).into()),
     }
+}
+
+/// Writes the model a checkpoint holds, from the run that it lies in.
+///
+/// # Errors
+/// When it is damaged, lies in no run, or what its stage started from is gone.
+pub fn export(checkpoint: &Path, out: &Path, force: bool) -> anyhow::Result<()> {
+    let hint = "give a folder such as `runs/NAME/train/STAGE/checkpoints/step-00000100`";
+    let full = checkpoint
+        .canonicalize()
+        .map_err(|error| InputError::new(format!("cannot read `{}`: {error}", checkpoint.display()), hint))?;
+    let Some((root, stage)) = run_and_stage(&full) else {
+        return Err(InputError::new(format!("`{}` is no checkpoint of a run", checkpoint.display()), hint).into());
+    };
+    let folder = RunFolder::at(root);
+    let (config, source) = load_with_source(&folder.config(), &[])?;
+    let stop = StopFlag::listen()?;
+    let experiment = Experiment { config, source, folder, force, stop: &stop, ranks: Ranks::single() };
+    let Some(stage) = experiment.stages().iter().find(|section| section.name == stage) else {
+        let problem = format!("`{}` has no stage `{stage}`", experiment.folder.config().display());
+        return Err(InputError::new(problem, hint).into());
+    };
+    check_out(out, force)?;
+    let state = train::export(&experiment, stage, &full, out)?;
+    println!("{} (stage `{}` after step {} of {})", out.display(), stage.name, state.step, state.num_steps);
+    Ok(())
+}
+
+/// The folder is written whole and put in the place of what is there, which must be nothing, or a model that may go.
+fn check_out(out: &Path, force: bool) -> anyhow::Result<()> {
+    let is_empty = std::fs::read_dir(out).map_or(!out.exists(), |mut entries| entries.next().is_none());
+    match (is_empty, out.join("config.json").is_file()) {
+        (true, _) => Ok(()),
+        (false, true) if force => Ok(()),
+        (false, true) => {
+            Err(UsageError::new(format!("`{}` already holds a model", out.display()), "`--force` replaces it").into())
+        }
+        (false, false) => {
+            let problem = format!("`{}` is there, and is no model", out.display());
+            Err(UsageError::new(problem, "give a folder that is new or empty").into())
+        }
+    }
+}
+
+/// From `RUN/train/STAGE/checkpoints/step-..`, run and stage.
+fn run_and_stage(checkpoint: &Path) -> Option<(&Path, String)> {
+    let stage = checkpoint.parent()?.parent()?;
+    let train = stage.parent().filter(|train| train.file_name().is_some_and(|name| name == "train"))?;
+    let name = stage.file_name()?.to_str()?.to_owned();
+    Some((train.parent()?, name)).filter(|(root, _)| RunFolder::at(root).config().is_file())
 }
 
 /// Stages of a run and where their checkpoints are; a folder of checkpoints is one without a name.

@@ -128,10 +128,10 @@ fn join(config: &ExperimentConfig, until: Until) -> anyhow::Result<Ranks> {
     if !several {
         return Ok(Ranks::single());
     }
-    if !matches!(until, Until::Train | Until::Evaluate | Until::All) {
+    if until == Until::Report {
         return Err(UsageError::new(
             "WORLD_SIZE is set, but this command works in one process",
-            "only `train`, `evaluate` and `run` use several; unset WORLD_SIZE",
+            "only `prepare`, `train`, `evaluate` and `run` use several; unset WORLD_SIZE",
         )
         .into());
     }

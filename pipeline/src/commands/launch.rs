@@ -19,9 +19,10 @@ const DEFAULT_ENDPOINT_PORT: u16 = 29400;
 /// # Errors
 /// When the plan contradicts itself, or a process fails.
 pub fn run(args: &LaunchArgs) -> anyhow::Result<()> {
-    if !matches!(args.command.first().map(String::as_str), Some("train" | "evaluate" | "run")) {
+    if !matches!(args.command.first().map(String::as_str), Some("prepare" | "train" | "evaluate" | "run")) {
+        let wanted = "`prepare FILE`, `train FILE`, `evaluate FILE` or `run FILE` after `--`";
         return Err(UsageError::new(
-            format!("got `{}`, wanted `train FILE`, `evaluate FILE` or `run FILE` after `--`", args.command.join(" ")),
+            format!("got `{}`, wanted {wanted}", args.command.join(" ")),
             "for example `monopass launch --nproc-per-node 2 -- train FILE`",
         )
         .into());

@@ -62,23 +62,26 @@ fn cell(row: &TableRow, column: &TableColumn, found: &BTreeMap<String, Found>) -
             let name = column.table.as_ref().unwrap_or(&row.table);
             let Some(table) = tables.get(name) else { return not_run(format!("the run has no table `{name}`")) };
             match ours(table, row, column) {
-                Some(value) => Cell::Value(Value { paper, ..value }),
-                None => not_run("the run has no such row or figure".to_owned()),
+                Ok(Some(value)) => Cell::Value(Value { paper, ..value }),
+                Ok(None) => Cell::Empty,
+                Err(asked) => not_run(format!("`{name}` has no {asked}")),
             }
         }
     }
 }
 
-/// The figure of the run's first row that says what is asked for, scaled.
-fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Option<Value> {
-    let place = |key: &str| table.columns.iter().position(|own| own.key == key);
+/// The figure of the run's first row that says what is asked for, scaled; none where that row's cell is empty (a baseline has no speedup over
+/// itself). The error says what is not there.
+fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Value>, String> {
+    let place =
+        |key: &str| table.columns.iter().position(|own| own.key == key).ok_or_else(|| format!("column `{key}`"));
     let from = place(column.from.as_ref().unwrap_or(&column.key))?;
     let asked: Vec<(usize, &str)> = row
         .r#where
         .iter()
         .chain(&column.r#where)
-        .map(|(key, value)| Some((place(key)?, value.as_str())))
-        .collect::<Option<_>>()?;
+        .map(|(key, value)| Ok((place(key)?, value.as_str())))
+        .collect::<Result<_, String>>()?;
     let says = |cells: &&Vec<Cell>| {
         asked.iter().all(|(place, value)| match &cells[*place] {
             Cell::Text(text) => text == value,
@@ -86,11 +89,16 @@ fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Option<Value> {
             _ => false,
         })
     };
-    let Cell::Value(value) = table.rows.iter().find(says)?.get(from)? else { return None };
+    let cells = table.rows.iter().find(says).ok_or_else(|| {
+        let words: Vec<String> =
+            asked.iter().map(|(at, value)| format!("{} {value}", table.columns[*at].key)).collect();
+        format!("row with {}", words.join(", "))
+    })?;
+    let Some(Cell::Value(value)) = cells.get(from) else { return Ok(None) };
     let scale = column.scale;
     let interval = value.interval.map(|i| Interval { low: i.low * scale, high: i.high * scale });
     // Marks of the run's table are explained there.
-    Some(Value { value: value.value * scale, interval, paper: None, mark: String::new() })
+    Ok(Some(Value { value: value.value * scale, interval, paper: None, mark: String::new() }))
 }
 
 fn difference(cell: &Cell) -> Cell {
@@ -152,7 +160,7 @@ rows:
         let Cell::Value(value) = &table.rows[0][2] else { panic!("{text}") };
         assert_eq!((value.mark.as_str(), (value.value + 0.42).abs() < 1e-9), ("=", true));
         let Cell::NotRun { reason, paper } = &table.rows[1][1] else { panic!("{text}") };
-        assert_eq!((reason.as_str(), *paper), ("the run has no such row or figure", Some(70.16)));
+        assert_eq!((reason.as_str(), *paper), ("`results` has no row with model rank_zephyr, set dl21", Some(70.16)));
         let Cell::NotRun { reason, .. } = &table.rows[2][1] else { panic!("{text}") };
         assert_eq!(reason, "another method");
     }

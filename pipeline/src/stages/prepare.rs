@@ -18,63 +18,87 @@ pub fn stage_name(set: &str) -> String {
     format!("prepare/{set}")
 }
 
-/// Prepares every set the experiment uses.
+/// Prepares every set the experiment uses; several ranks share them out.
 ///
 /// # Errors
 /// When a source is missing or malformed, or a set comes out empty.
 pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
-    let used = used_sets(experiment);
-    let sets: Vec<(&str, RankingSetConfig)> = used
-        .iter()
-        .filter_map(|name| Some((*name, experiment.config.data.sets.get(*name)?.clone())))
-        .map(|(name, set)| Ok((name, located(experiment, name, set)?)))
-        .collect::<anyhow::Result<_>>()?;
-    for (name, set) in &sets {
-        forget_if_damaged(experiment, name)?;
-        let mut inputs = Inputs::new();
-        inputs.settings("settings", set)?;
-        for file in set.files() {
-            inputs.path(&file.display().to_string(), &file)?;
-        }
-        experiment.on_main(&stage_name(name), &inputs, || {
-            let folder = experiment.folder.set(name);
-            std::fs::create_dir_all(experiment.folder.root().join("data"))
-                .with_context(|| format!("cannot make `{}`", folder.display()))?;
-            let card = data::prepared::prepare(name, set, &folder)
-                .with_context(|| experiment.place(&format!("data.sets.{name}")))?;
-            tracing::info!("  {name}: {}", card.report);
-            Ok(vec![folder])
-        })?;
-    }
-    prepare_branched(experiment, &used)
+    let names = used_sets(experiment);
+    let own = names.into_iter().skip(experiment.ranks.rank()).step_by(experiment.ranks.world_size());
+    let own = own.filter_map(|name| Planned::of(experiment, name));
+    // All files are looked for before the first set is made.
+    let prepared = own
+        .collect::<anyhow::Result<Vec<_>>>()
+        .and_then(|own| own.iter().try_for_each(|planned| planned.prepare(experiment)));
+    experiment.agree(prepared)
 }
 
-fn prepare_branched(experiment: &Experiment<'_>, used: &BTreeSet<&str>) -> anyhow::Result<()> {
-    for (name, set) in experiment.config.data.branched.iter().filter(|(name, _)| used.contains(name.as_str())) {
-        let set = located_branched(experiment, name, set.clone())?;
+/// A set with its files on this machine.
+struct Planned<'a> {
+    name: &'a str,
+    set: PlannedSet,
+}
+
+enum PlannedSet {
+    Lists(RankingSetConfig),
+    Branched(BranchedSetConfig),
+}
+
+impl<'a> Planned<'a> {
+    /// None when there is no set of that name.
+    fn of(experiment: &Experiment<'_>, name: &'a str) -> Option<anyhow::Result<Self>> {
+        let data = &experiment.config.data;
+        let lists = data.sets.get(name).map(|set| located(experiment, name, set.clone()).map(PlannedSet::Lists));
+        let set = lists.or_else(|| {
+            data.branched.get(name).map(|set| located_branched(experiment, name, set.clone()).map(PlannedSet::Branched))
+        });
+        set.map(|set| set.map(|set| Self { name, set }))
+    }
+
+    fn prepare(&self, experiment: &Experiment<'_>) -> anyhow::Result<()> {
+        let (name, stage) = (self.name, stage_name(self.name));
         forget_if_damaged(experiment, name)?;
-        let mut inputs = Inputs::new();
-        inputs.settings("settings", &set)?;
-        for file in set.files() {
-            inputs.path(&file.display().to_string(), &file)?;
+        let inputs = self.inputs()?;
+        if experiment.is_finished(&stage, &inputs)? {
+            return Ok(());
         }
-        experiment.on_main(&stage_name(name), &inputs, || {
+        experiment.stamped(&stage, &inputs, || {
             let folder = experiment.folder.set(name);
             std::fs::create_dir_all(experiment.folder.root().join("data"))
                 .with_context(|| format!("cannot make `{}`", folder.display()))?;
-            let card = data::prepared::prepare_branched(name, &set, &folder)
-                .with_context(|| experiment.place(&format!("data.branched.{name}")))?;
+            let (card, section) = match &self.set {
+                PlannedSet::Lists(set) => (data::prepared::prepare(name, set, &folder), "sets"),
+                PlannedSet::Branched(set) => (data::prepared::prepare_branched(name, set, &folder), "branched"),
+            };
+            let card = card.with_context(|| experiment.place(&format!("data.{section}.{name}")))?;
             tracing::info!("  {name}: {}", card.report);
             Ok(vec![folder])
-        })?;
+        })
     }
-    Ok(())
+
+    fn inputs(&self) -> anyhow::Result<Inputs> {
+        let mut inputs = Inputs::new();
+        let files = match &self.set {
+            PlannedSet::Lists(set) => {
+                inputs.settings("settings", set)?;
+                set.files()
+            }
+            PlannedSet::Branched(set) => {
+                inputs.settings("settings", set)?;
+                set.files()
+            }
+        };
+        for file in files {
+            inputs.path(&file.display().to_string(), &file)?;
+        }
+        Ok(inputs)
+    }
 }
 
 /// A set whose samples were changed or cut short since is made anew; its models stand, as it comes out the same.
 fn forget_if_damaged(experiment: &Experiment<'_>, name: &str) -> anyhow::Result<()> {
     let folder = experiment.folder.set(name);
-    if !experiment.ranks.is_main() || !folder.exists() {
+    if !folder.exists() {
         return Ok(());
     }
     if let Err(error) = data::prepared::verified_card(&folder) {

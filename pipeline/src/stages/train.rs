@@ -1,13 +1,15 @@
 //! Training stages: each from `base` or an earlier stage, to a model folder of its own.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use data::DataError;
 use data::batch::{Loader, LoaderConfig, LoaderOptions, StepBatch};
 use model::{CausalLm, SaveOptions};
+use tch::Device;
+use trainer::checkpoint::TrainerState;
 use trainer::objectives::TrainsOn;
 use trainer::{Outcome, Run};
 
@@ -185,6 +187,39 @@ fn save(
     inputs: &Inputs,
 ) -> anyhow::Result<()> {
     let folder = experiment.folder.model(&stage.name);
+    write_model(experiment, stage, loaded, material, &folder)?;
+    tracing::info!("  model: {}", folder.display());
+    let outputs: Vec<PathBuf> = vec![folder, experiment.folder.train(&stage.name)];
+    stamp::write(&experiment.folder.stamp(&stage_name(&stage.name)), inputs, &outputs)
+}
+
+/// Writes the model that a checkpoint of the stage holds into `out`.
+///
+/// # Errors
+/// When the checkpoint is damaged, or what the stage started from or learned is gone.
+pub fn export(
+    experiment: &Experiment<'_>,
+    stage: &StageSection,
+    checkpoint: &Path,
+    out: &Path,
+) -> anyhow::Result<TrainerState> {
+    let start = experiment.model_folder(experiment.config.start_of(stage))?;
+    let tokenizer = experiment.tokenizer_folder()?;
+    let mut loaded = load_folder(&start, Some(&tokenizer), Device::Cpu, stage.settings.precision.weights())?;
+    let material = Material::read(experiment, stage, &loaded)?;
+    let state = trainer::resume::load_weights(&mut loaded.model, checkpoint)?;
+    write_model(experiment, stage, &loaded, &material, out)?;
+    Ok(state)
+}
+
+/// A folder with the model, its adapter and the note of what it learned.
+fn write_model(
+    experiment: &Experiment<'_>,
+    stage: &StageSection,
+    loaded: &LoadedModel,
+    material: &Material,
+    folder: &Path,
+) -> anyhow::Result<()> {
     let mut trained_queries = material.queries.clone();
     let from = experiment.config.start_of(stage);
     if from != BASE {
@@ -199,9 +234,10 @@ fn save(
         prompt_hash: material.prompt_hash.clone(),
         trained_queries,
     };
-    std::fs::create_dir_all(experiment.folder.root().join("model"))
-        .with_context(|| format!("cannot make `{}`", folder.display()))?;
-    replace_folder(&folder, |partial| {
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
+    }
+    replace_folder(folder, |partial| {
         loaded.model.save(partial, &SaveOptions { kind: None, merge_lora: true, adapter_only: None })?;
         loaded.tokenizer.save(partial)?;
         if loaded.model.lora_config().is_some() {
@@ -213,8 +249,5 @@ fn save(
         }
         note.weights = ModelNote::hash_weights(partial)?;
         note.write(partial)
-    })?;
-    tracing::info!("  model: {}", folder.display());
-    let outputs: Vec<PathBuf> = vec![folder, experiment.folder.train(&stage.name)];
-    stamp::write(&experiment.folder.stamp(&stage_name(&stage.name)), inputs, &outputs)
+    })
 }

@@ -10,6 +10,7 @@ use tch::Tensor;
 use super::tensor_file::{read_into, read_overlaps};
 use super::{CONFIG, MANIFEST, Manifest, OPTIMIZER, STATE, TrainerState, WEIGHTS};
 use crate::TrainError;
+use crate::config::TrainConfig;
 
 /// A checkpoint whose files match its manifest.
 #[derive(Debug)]
@@ -47,6 +48,17 @@ pub fn find_latest(folder: &Path) -> Result<Option<Found>, TrainError> {
 }
 
 impl Found {
+    /// The settings it was trained with, those that came later at their defaults.
+    ///
+    /// # Errors
+    /// They are none of this program's.
+    pub fn settings(&self) -> Result<TrainConfig, TrainError> {
+        serde_json::from_value(self.config.clone()).map_err(|error| TrainError::DamagedCheckpoint {
+            path: self.path.clone(),
+            problem: format!("`{CONFIG}`: {error}"),
+        })
+    }
+
     /// Reads weights and optimiser state into their places.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::support::{config, micro_batch, model};
 use crate::Ranks;
 use crate::adamw::AdamW;
 use crate::config::{Precision, TrainConfig};
-use crate::gradients::Gradients;
+use crate::gradients::{GradientOptions, Gradients};
 use crate::train_step::{Learner, StepMetrics, StepSettings, train_step};
 
 /// One step over samples 0..8 in micro-batches of `size`; with beta1 = 0 the first moment *is* the gradient.
@@ -19,8 +19,7 @@ fn gradient(config: &TrainConfig, size: usize) -> (StepMetrics, Vec<Tensor>) {
     let parameters = model.trainable_parameters();
     let tensors = parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
     let optimizer = AdamW::new(parameters, &config, &Ranks::single());
-    let masters = config.precision.keeps_masters();
-    let gradients = Gradients::new(tensors, masters, config.gradient_checkpointing, &ranks).unwrap();
+    let gradients = Gradients::new(tensors, GradientOptions::of(&config), &ranks).unwrap();
     let mut learner = Learner { model: &mut model, gradients, optimizer };
     let indices: Vec<u64> = (0..8).collect();
     let micro_batches: Vec<_> = indices.chunks(size).map(micro_batch).collect();

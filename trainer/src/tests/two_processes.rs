@@ -27,6 +27,11 @@ fn case_config(case: &str) -> TrainConfig {
         "accumulated" => TrainConfig { micro_batch_size: 2, ..config },
         "recomputed" => TrainConfig { micro_batch_size: 2, gradient_checkpointing: true, ..config },
         "masters" => TrainConfig { micro_batch_size: 2, precision: Precision::Bf16Master, ..config },
+        "sent as bf16" => TrainConfig { grad_reduce_in_bf16: true, ..config },
+        "sums sent as bf16" => {
+            let precision = Precision::Bf16Master;
+            TrainConfig { micro_batch_size: 2, precision, grad_reduce_in_bf16: true, ..config }
+        }
         "ddp 50" => fifty(Distribution::Ddp),
         "zero1 50" => fifty(Distribution::Zero1),
         _ => config,
@@ -149,6 +154,22 @@ fn two_ranks_equal_one_where_the_reducer_cannot_overlap() {
     assert_same_curve("recomputed", 1e-4);
     // bf16 passes round differently in batches of two and four.
     assert_same_curve("masters", 0.02);
+}
+
+/// Through the reducer and after the last backward pass: near enough to learn the same, and not the same.
+#[test]
+fn gradients_sent_as_bf16_are_rounded_a_little() {
+    for (case, exact, tolerance) in [("sent as bf16", "plain", 0.01), ("sums sent as bf16", "masters", 0.02)] {
+        assert_same_curve(case, tolerance);
+        let norms = |case| {
+            let folder = tempfile::tempdir().unwrap();
+            trained(case, folder.path());
+            logged(folder.path(), "grad_norm")
+        };
+        let (rounded, whole) = (norms(case), norms(exact));
+        assert!((rounded[0] - whole[0]).abs() < 0.01 * whole[0], "{case}: {} {}", rounded[0], whole[0]);
+        assert_ne!(rounded[0], whole[0], "{case}");
+    }
 }
 
 #[test]
