@@ -22,12 +22,12 @@ use data::RankingSample;
 use model::CausalLm;
 
 pub use config::{EvaluateConfig, LatencyConfig, SignificanceBaseline};
-pub use predictions::{DecoderLine, PredictionLine, Predictions};
+pub use predictions::{DecoderLine, PredictionLine, Predictions, read_lines};
 pub use result::{Comparison, Cost, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, compare_rows};
 pub use runs::{RowName, RunBaseline, RunEvaluations, runs_table};
 pub use share::{RankShare, evaluate_share, merge_shares};
 pub use summary::summarise;
-pub use tables::{comparison_table, cost_table, fidelity_table, results_table};
+pub use tables::{baseline_of, comparison_table, cost_table, fidelity_table, results_table};
 
 use crate::decode::Decoder;
 use crate::measures::Judgements;

@@ -1,8 +1,11 @@
-//! One self-contained HTML page: no script, no font, no picture from elsewhere.
+//! One self-contained HTML page: no script, no font, no picture from elsewhere. Everything is there without its script, which sorts,
+//! filters and keeps figures.
 
 mod curves;
+mod differences;
 mod html_table;
 mod mask;
+mod orders;
 mod plot;
 mod points;
 #[cfg(test)]
@@ -16,7 +19,9 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 
 pub use curves::{Curve, StageCurves};
+pub use differences::{QueryDifferences, Side};
 pub use mask::mask_picture;
+pub use orders::{OrderMap, OrderMaps};
 pub use points::{LabelledPoint, points_of};
 
 use crate::EvaluatorError;
@@ -37,6 +42,10 @@ pub struct Report {
     pub stages: Vec<StageCurves>,
     /// Quality against latency, a plot per set.
     pub trade_offs: Vec<TradeOff>,
+    /// Where a system wins and loses, a table per set.
+    pub differences: Vec<QueryDifferences>,
+    /// Where decoders put the reference's ranks, per model and set.
+    pub orders: Vec<OrderMaps>,
     /// Pictures of layouts: heading and SVG.
     pub layouts: Vec<(String, String)>,
     /// Tables; the first opens the page.
@@ -102,6 +111,7 @@ impl Report {
         let trade_offs = self.trade_offs.iter().map(|t| Ok((t.set.clone(), t.measure.clone(), points::plot(t)?)));
         let trade_offs = trade_offs.collect::<Result<Vec<_>, EvaluatorError>>()?;
         let tables: Vec<_> = self.tables.iter().filter(|table| !table.rows.is_empty()).map(html_table::view).collect();
+        let orders: Vec<OrderMapsView<'_>> = self.orders.iter().map(OrderMapsView::of).collect();
         let template = environment.get_template("report.html").map_err(failed)?;
         let page = template.render(context! {
             title => Serde(&self.title),
@@ -110,12 +120,15 @@ impl Report {
             warnings => Serde(&self.warnings),
             stages => Serde(&stages),
             trade_offs => Serde(&trade_offs),
+            differences => Serde(&self.differences),
+            orders => Serde(&orders),
             layouts => Serde(&self.layouts),
             tables => Serde(&tables),
             cards => Serde(&self.cards),
             config => Serde(&self.config),
             environment => Serde(&self.environment),
             style => include_str!("report/style.css"),
+            script => include_str!("report/page.js"),
         });
         page.map_err(failed)
     }
@@ -126,6 +139,38 @@ impl Report {
     /// As [`Self::render`]; the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), EvaluatorError> {
         Ok(data::files::write_whole(path, self.render()?.as_bytes())?)
+    }
+}
+
+/// Maps as the template wants them.
+#[derive(Serialize)]
+struct OrderMapsView<'a> {
+    title: &'a str,
+    reference: &'a str,
+    maps: Vec<OrderMapView<'a>>,
+}
+
+#[derive(Serialize)]
+struct OrderMapView<'a> {
+    decoder: &'a str,
+    svg: String,
+    kept: String,
+    num_queries: usize,
+    num_candidates: usize,
+    num_ranks: usize,
+}
+
+impl<'a> OrderMapsView<'a> {
+    fn of(maps: &'a OrderMaps) -> Self {
+        let view = |map: &'a OrderMap| OrderMapView {
+            decoder: &map.decoder,
+            svg: map.picture(),
+            kept: format!("{:.0}", 100.0 * map.kept()),
+            num_queries: map.num_queries,
+            num_candidates: map.num_candidates,
+            num_ranks: map.num_ranks,
+        };
+        Self { title: &maps.title, reference: &maps.reference, maps: maps.maps.iter().map(view).collect() }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod overlap;
 pub mod plan;
 pub mod prepare;
 pub mod report;
+mod report_queries;
 pub mod subject;
 pub mod teacher;
 pub mod train;

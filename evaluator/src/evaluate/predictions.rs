@@ -50,6 +50,15 @@ impl PredictionLine {
     }
 }
 
+/// All lines of a file, whatever they depend on; those that cannot be read are left out.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_lines(path: &Path) -> Result<Vec<PredictionLine>, EvaluatorError> {
+    let text = String::from_utf8_lossy(&data::files::read_bytes(path)?).into_owned();
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
 /// Lines by query, and the file they are appended to.
 #[derive(Debug)]
 pub struct Predictions {

@@ -58,25 +58,26 @@ fn all_measures(evaluations: &[SetEvaluation]) -> Vec<RankingMeasure> {
     measures
 }
 
-/// The row that `row` is tested against; none when that is itself or was not run.
-fn baseline_of<'a>(
+/// The row that `row` is tested against, with its evaluation; none when that is itself or was not run.
+#[must_use]
+pub fn baseline_of<'a>(
     evaluations: &'a [SetEvaluation],
     evaluation: &'a SetEvaluation,
     row: &RowEvaluation,
     baseline: &SignificanceBaseline,
-) -> Option<&'a RowEvaluation> {
+) -> Option<(&'a SetEvaluation, &'a RowEvaluation)> {
     if row.decoder == FIRST_STAGE {
         return None;
     }
     match baseline {
-        SignificanceBaseline::FirstStage => Some(&evaluation.first_stage),
+        SignificanceBaseline::FirstStage => Some((evaluation, &evaluation.first_stage)),
         SignificanceBaseline::Model(name) if *name == evaluation.model => None,
         SignificanceBaseline::Model(name) => {
             let other = evaluations.iter().find(|other| other.set == evaluation.set && other.model == *name)?;
-            other.rows.iter().find(|other| other.decoder == row.decoder)
+            other.rows.iter().find(|other| other.decoder == row.decoder).map(|row| (other, row))
         }
         SignificanceBaseline::Decoder(kind) if kind.name() == row.decoder => None,
-        SignificanceBaseline::Decoder(kind) => evaluation.row(&kind.name()),
+        SignificanceBaseline::Decoder(kind) => evaluation.row(&kind.name()).map(|row| (evaluation, row)),
     }
 }
 
@@ -107,7 +108,7 @@ pub fn results_table(evaluations: &[SetEvaluation], config: &EvaluateConfig) -> 
     for (evaluation, row) in rows(evaluations) {
         let baseline = baseline_of(evaluations, evaluation, row, &config.significance_baseline);
         let mark = |measure: RankingMeasure| {
-            let tested = compare_rows(row, baseline?, measure, &config.bootstrap).ok()?;
+            let tested = compare_rows(row, baseline?.1, measure, &config.bootstrap).ok()?;
             (tested.p_value < SIGNIFICANT).then_some(if tested.difference > 0.0 { "▲" } else { "▼" })
         };
         let mut cells = name_cells(evaluation, row);
@@ -187,7 +188,9 @@ pub fn comparison_table(evaluations: &[SetEvaluation], config: &EvaluateConfig) 
     let title = format!("Against {}", baseline_words(&config.significance_baseline));
     let mut table = Table::new("comparison", &title, columns);
     for (evaluation, row) in rows(evaluations) {
-        let Some(baseline) = baseline_of(evaluations, evaluation, row, &config.significance_baseline) else { continue };
+        let Some((_, baseline)) = baseline_of(evaluations, evaluation, row, &config.significance_baseline) else {
+            continue;
+        };
         for measure in &evaluation.measures {
             let Ok(tested) = compare_rows(row, baseline, *measure, &config.bootstrap) else { continue };
             let mean = |row: &RowEvaluation| row.values.get(measure).map_or(Cell::Empty, |v| Cell::number(v.mean));

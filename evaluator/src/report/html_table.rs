@@ -32,6 +32,8 @@ struct RowView {
 struct CellView {
     main: String,
     detail: String,
+    /// What the column is sorted by.
+    value: Option<f64>,
     number: bool,
     best: bool,
     muted: bool,
@@ -47,6 +49,7 @@ pub(super) fn view(table: &Table) -> TableView {
         CellView {
             main: if matches!(content, Cell::Empty) { "–".into() } else { text.main },
             detail: text.detail,
+            value: if let Cell::Value(value) = content { Some(value.value) } else { None },
             number: is_number(column),
             best: best[column] == Some(row),
             muted: matches!(content, Cell::Empty | Cell::NotRun { .. }),

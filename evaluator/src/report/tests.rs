@@ -1,15 +1,18 @@
 //! A report of made-up figures. With MONOPASS_SAMPLE_REPORT=FILE the page is also written there, to be looked at.
 
+mod browser;
+
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::decode::{DecoderKind, RepairCounts};
 use crate::evaluate::{
-    Cost, EvaluateConfig, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, comparison_table, cost_table,
-    fidelity_table, results_table,
+    Cost, DecoderLine, EvaluateConfig, FIRST_STAGE, MeasuredValue, PredictionLine, RowEvaluation, SetEvaluation,
+    comparison_table, cost_table, fidelity_table, results_table,
 };
 use crate::latency::{Latency, Speedup};
 use crate::measures::RankingMeasure;
+use crate::sliding::Reranked;
 use data::random::Stream;
 
 const NUM_QUERIES: usize = 40;
@@ -94,6 +97,65 @@ fn stage(name: &str, parts: &[(&str, f64)]) -> StageCurves {
     StageCurves { name: name.into(), curves }
 }
 
+/// Lists of eight in which `single_token` swaps two neighbours of the reference's order.
+fn lines() -> Vec<PredictionLine> {
+    let mut stream = Stream::new("orders", &[]);
+    let decoder = |name: &str, order: Vec<u16>| DecoderLine {
+        decoder: name.into(),
+        ranking: Reranked {
+            order,
+            scores: None,
+            windows: 1,
+            forward_passes: 1,
+            new_tokens: 1,
+            tokens_computed: 1,
+            seconds: 0.5,
+            prompt_seconds: 0.0,
+            repair: RepairCounts::default(),
+            accepted_per_pass: None,
+        },
+        all_seconds: vec![0.5],
+    };
+    let line = |query: usize| {
+        let mut order: Vec<u16> = (0..8).collect();
+        stream.shuffle(&mut order);
+        let mut swapped = order.clone();
+        swapped.swap(query % 7, query % 7 + 1);
+        PredictionLine {
+            content_key: String::new(),
+            query_id: format!("q{query}"),
+            candidates: (0..8).map(|d| format!("d{d}")).collect(),
+            decoders: vec![decoder("autoregressive", order), decoder("single_token", swapped)],
+        }
+    };
+    (0..NUM_QUERIES).map(line).collect()
+}
+
+fn differences(evaluation: &SetEvaluation) -> QueryDifferences {
+    let passage = |n: usize| data::Passage {
+        doc_id: format!("d{n}"),
+        title: "Title".into(),
+        text: format!("passage {n} <of> the list"),
+        first_stage_score: None,
+        label: Some(i32::from(n == 3)),
+    };
+    let sample = |n: usize| data::RankingSample {
+        query_id: format!("q{n}"),
+        query: format!("what is number {n}?"),
+        passages: (0..8).map(passage).collect(),
+        target: None,
+        origin: String::new(),
+    };
+    let samples: Vec<data::RankingSample> = (0..NUM_QUERIES).map(sample).collect();
+    let lines = lines();
+    let measure = RankingMeasure::NdcgCut(10);
+    let values = |decoder: &str| evaluation.row(decoder).unwrap().per_query[&measure].clone();
+    let (own, base) = (values("single_token"), values(FIRST_STAGE));
+    let own = Side { label: "first · single_token", decoder: "single_token", values: &own, lines: &lines };
+    let base = Side { label: "first stage", decoder: FIRST_STAGE, values: &base, lines: &lines };
+    QueryDifferences::of(&evaluation.set, &measure.label(), (own, base), &evaluation.queries, &samples)
+}
+
 fn report() -> Report {
     let evaluations = [
         evaluation("SQuAD dev", "untrained", 0.4),
@@ -109,6 +171,8 @@ fn report() -> Report {
         detail: detail.into(),
     };
     Report {
+        differences: vec![differences(&evaluations[1])],
+        orders: OrderMaps::of("first on SQuAD dev".into(), "autoregressive", &lines()).into_iter().collect(),
         layouts: Vec::new(),
         title: "first <on> SmolLM2-135M".into(),
         summary: "Generated lists, then SQuAD passages; evaluated on SQuAD dev and TREC DL21.".into(),
@@ -155,6 +219,9 @@ fn a_report_holds_everything_and_nothing_from_elsewhere() {
         report().write(Path::new(&path)).unwrap();
     }
     for wanted in [
+        "what is number 3?",
+        "passage 3 &lt;of&gt; the list",
+        "75 % at the same rank",
         "first &lt;on&gt; SmolLM2-135M",
         "also training queries",
         "Pareto front",
@@ -164,8 +231,9 @@ fn a_report_holds_everything_and_nothing_from_elsewhere() {
     ] {
         assert!(page.contains(wanted), "{wanted}");
     }
-    assert_eq!(page.matches("<svg").count(), 2 + 2 * 4);
-    for foreign in ["<script", "<link", "src=", "@import", "url("] {
+    assert_eq!(page.matches("<svg").count(), 2 + 2 * 4 + 2);
+    assert_eq!(page.matches("<script>").count(), 1);
+    for foreign in ["<script ", "<link", " src=", "@import", "url(", "fetch(", "import("] {
         assert!(!page.contains(foreign), "{foreign}");
     }
     let addresses = page.matches("http").count();

@@ -73,6 +73,11 @@ fn warn_of_overlap(model: &str, trained: &BTreeSet<String>, set: &str, samples: 
     Some(overlap)
 }
 
+/// File of a model's rankings of a set, with the given ending.
+pub fn predictions_file(experiment: &Experiment<'_>, set: &str, model: &str, ending: &str) -> PathBuf {
+    experiment.folder.predictions().join(format!("{set}.{}.{ending}", subject::file_name(model)))
+}
+
 /// One model on one set.
 struct One<'a> {
     experiment: &'a Experiment<'a>,
@@ -90,8 +95,7 @@ impl One<'_> {
 
     /// File of this evaluation, with the given ending.
     fn file(&self, ending: &str) -> PathBuf {
-        let name = format!("{}.{}.{ending}", self.set, subject::file_name(self.model));
-        self.experiment.folder.predictions().join(name)
+        predictions_file(self.experiment, self.set, self.model, ending)
     }
 
     /// The evaluation, done now or before; `loaded` keeps the model for the next set.

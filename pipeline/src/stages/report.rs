@@ -11,7 +11,7 @@ use model::{BranchAlignment, TargetAlignment, Tokenizer};
 
 use super::evaluate::{EVALUATIONS_FILE, OVERLAPS_FILE, tables_of};
 use super::overlap::Overlap;
-use super::{Experiment, answer, prepare};
+use super::{Experiment, answer, prepare, report_queries};
 use crate::config::resolved::to_yaml;
 use crate::failure::InputError;
 use crate::stamp::Inputs;
@@ -84,6 +84,10 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
             stages.push(StageCurves::read(&stage.name, &metrics)?);
         }
     }
+    let (differences, orders) = match &config.evaluate {
+        Some(evaluate) => report_queries::of(experiment, evaluate, &evaluations)?,
+        None => (Vec::new(), Vec::new()),
+    };
     let measure = config.evaluate.as_ref().and_then(|evaluate| evaluate.measures.first().copied());
     let mut sets: Vec<&str> = evaluations.iter().map(|evaluation| evaluation.set.as_str()).collect();
     sets.dedup();
@@ -97,6 +101,8 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         warnings: overlaps.iter().map(Overlap::warning).collect(),
         stages,
         trade_offs: trade_offs.unwrap_or_default(),
+        differences,
+        orders,
         layouts: layouts(experiment)?,
         tables,
         cards: cards(experiment)?,
