@@ -224,7 +224,19 @@ fn a_checkpoint_becomes_a_model_folder() {
     let said = export(&folder("00000006"), "last", &[]).expect_code(0).stdout;
     assert!(said.contains("stage `first` after step 6 of 6"), "{said}");
     assert!(weights("last") == weights("runs/tiny/model/first"));
-    assert_eq!(place.read("last/monopass.json"), place.read("runs/tiny/model/first/monopass.json"));
+    for file in ["monopass.json", "README.md"] {
+        assert_eq!(place.read(&format!("last/{file}")), place.read(&format!("runs/tiny/model/first/{file}")));
+    }
+    let card = place.read("last/README.md");
+    for wanted in [
+        "pipeline_tag: text-ranking",
+        "| first | `first` | lists | base |",
+        "learned from 24 lists",
+        "learning_rate: 0.001",
+    ] {
+        assert!(card.contains(wanted), "{wanted} in {card}");
+    }
+    assert!(!card.contains("base_model"), "the base is a folder here: {card}");
     export(&folder("00000004"), "before", &[]).expect_code(0);
     assert!(weights("before") != weights("last"));
     place.run(&["generate", "--model", "before", "--prompt", "hello", "--max-new-tokens", "3"]).expect_code(0);

@@ -10,6 +10,7 @@ use crate::cli::{ExportArgs, ImportArgs};
 use crate::config::device::DeviceChoice;
 use crate::failure::{InputError, UsageError};
 use crate::hub;
+use crate::model_card::CARD_FILE;
 use crate::model_source::{ModelNote, NOTE_FILE};
 
 /// Makes a folder from a hub id, a GGUF file or a folder.
@@ -48,6 +49,10 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
     if let Some(mut note) = ModelNote::read(&folder)? {
         note.weights = ModelNote::hash_weights(&args.out)?;
         note.write(&args.out)?;
+        let card = folder.join(CARD_FILE);
+        if card.is_file() {
+            fs::copy(&card, args.out.join(CARD_FILE)).with_context(|| format!("cannot copy `{}`", card.display()))?;
+        }
     }
     let how = if merged { ", adapters merged" } else { "" };
     println!("{} ({} weights{how})", args.out.display(), model.num_parameters());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use data::RankingSample;
 use data::branched::{BranchedSetConfig, BranchedText};
-use data::prepared::PreparedSet;
+use data::prepared::{Card, PreparedSet};
 use data::sources::RankingSetConfig;
 
 use super::Experiment;
@@ -23,14 +23,35 @@ pub fn stage_name(set: &str) -> String {
 /// # Errors
 /// When a source is missing or malformed, or a set comes out empty.
 pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
-    let names = used_sets(experiment);
-    let own = names.into_iter().skip(experiment.ranks.rank()).step_by(experiment.ranks.world_size());
-    let own = own.filter_map(|name| Planned::of(experiment, name));
+    let ranks = &experiment.ranks;
+    let names: Vec<&str> = used_sets(experiment).into_iter().collect();
+    let mut made = vec![0.0; names.len()];
+    experiment.agree(prepare_share(experiment, &names, &mut made))?;
+    let made = ranks.sum(&made)?;
+    // Only rank 0 is heard: it tells what the others did.
+    let others = names.iter().zip(&made).enumerate().filter(|(place, _)| place % ranks.world_size() != 0);
+    for (place, (name, made)) in others.filter(|_| ranks.is_main()) {
+        let stage = stage_name(name);
+        if *made == 0.0 {
+            tracing::info!("{stage}: unchanged, skipped");
+            continue;
+        }
+        tracing::info!("{stage} (rank {})", place % ranks.world_size());
+        tracing::info!("  {name}: {}", Card::read(&experiment.folder.set(name))?.report);
+    }
+    Ok(())
+}
+
+/// Every so-manieth set; `made` says of each whether it was made.
+fn prepare_share(experiment: &Experiment<'_>, names: &[&str], made: &mut [f64]) -> anyhow::Result<()> {
+    let (rank, step) = (experiment.ranks.rank(), experiment.ranks.world_size());
+    let own = names.iter().zip(made).skip(rank).step_by(step);
     // All files are looked for before the first set is made.
-    let prepared = own
-        .collect::<anyhow::Result<Vec<_>>>()
-        .and_then(|own| own.iter().try_for_each(|planned| planned.prepare(experiment)));
-    experiment.agree(prepared)
+    let planned = own.filter_map(|(name, made)| Some(Planned::of(experiment, name)?.map(|planned| (planned, made))));
+    for (planned, made) in planned.collect::<anyhow::Result<Vec<_>>>()? {
+        *made = f64::from(u8::from(planned.prepare(experiment)?));
+    }
+    Ok(())
 }
 
 /// A set with its files on this machine.
@@ -55,12 +76,13 @@ impl<'a> Planned<'a> {
         set.map(|set| set.map(|set| Self { name, set }))
     }
 
-    fn prepare(&self, experiment: &Experiment<'_>) -> anyhow::Result<()> {
+    /// Whether there was something to do.
+    fn prepare(&self, experiment: &Experiment<'_>) -> anyhow::Result<bool> {
         let (name, stage) = (self.name, stage_name(self.name));
         forget_if_damaged(experiment, name)?;
         let inputs = self.inputs()?;
         if experiment.is_finished(&stage, &inputs)? {
-            return Ok(());
+            return Ok(false);
         }
         experiment.stamped(&stage, &inputs, || {
             let folder = experiment.folder.set(name);
@@ -73,7 +95,8 @@ impl<'a> Planned<'a> {
             let card = card.with_context(|| experiment.place(&format!("data.{section}.{name}")))?;
             tracing::info!("  {name}: {}", card.report);
             Ok(vec![folder])
-        })
+        })?;
+        Ok(true)
     }
 
     fn inputs(&self) -> anyhow::Result<Inputs> {

@@ -18,6 +18,7 @@ use super::training_material::Material;
 use super::{Experiment, prepare, remove_folder, replace_folder};
 use crate::config::experiment::{BASE, StageSection};
 use crate::failure::Interrupted;
+use crate::model_card;
 use crate::model_source::{LoadedModel, ModelNote, load_folder};
 use crate::stamp::{self, Inputs};
 use crate::write_whole::write_whole;
@@ -248,6 +249,10 @@ fn write_model(
             )?;
         }
         note.weights = ModelNote::hash_weights(partial)?;
-        note.write(partial)
+        note.write(partial)?;
+        let (samples, kind) = (material.tokens.len(), material.kind);
+        let learned = model_card::Learned { samples, kind, prompt_hash: &material.prompt_hash };
+        let card = model_card::text(&experiment.config, stage, learned)?;
+        write_whole(&partial.join(model_card::CARD_FILE), card.as_bytes())
     })
 }
