@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod prompt_render;
 pub mod rank;
 pub mod runs;
+pub mod runs_export;
 pub mod show_layout;
 pub mod sweep;
 pub mod table;
@@ -69,6 +70,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Runs(RunsCommand::Ls { folder, json }) => runs::ls(&folder, json),
         Command::Runs(RunsCommand::Show { run, json }) => runs::show(&run, json),
+        Command::Runs(RunsCommand::Export { runs: folders, mlflow }) => runs_export::to_mlflow(&folders, &mlflow),
         Command::Runs(RunsCommand::Rm { runs: folders, checkpoints, yes }) => runs::rm(&folders, checkpoints, yes),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => {

@@ -8,6 +8,7 @@ pub mod head_parts;
 pub mod hub;
 pub mod interrupt;
 pub mod logging;
+pub mod mlflow;
 pub mod model_card;
 pub mod model_source;
 pub mod paper_table;

@@ -1,4 +1,4 @@
-//! Commands on runs that are there: compare, list, show, remove.
+//! Commands on runs that are there: compare, list, show, export, remove.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -71,4 +71,33 @@ fn runs_are_compared_listed_and_removed() {
     place.run(&["runs", "rm", "model"]).expect_code(3);
     place.run(&["runs", "rm", "runs/slow", "--yes"]).expect_code(0);
     assert!(!place.path("runs/slow").exists() && place.path("runs/fast").exists());
+}
+
+/// The layout that MLflow's FileStore reads; docs/formats.md says how it was read back.
+#[test]
+fn models_of_runs_are_written_for_mlflow() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", fixture::EXPERIMENT);
+    place.run(&["run", "tiny.yaml", "--set", "evaluate.models=[untrained, first]"]).expect_code(0);
+    for _again in 0..2 {
+        let said = place.run(&["runs", "export", "runs/tiny", "--mlflow", "mlruns"]).expect_code(0).stdout;
+        assert!(said.contains("3 models of experiment `tiny`"), "{said}");
+    }
+    let folders = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(path).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    };
+    let experiments = folders(&place.path("mlruns"));
+    assert_eq!(experiments.len(), 1);
+    let runs = folders(&experiments[0]);
+    assert_eq!(runs.len(), 3, "written twice, there once");
+    let read = |run: &std::path::Path, file: &str| std::fs::read_to_string(run.join(file)).unwrap();
+    let first = runs.iter().find(|run| read(run, "tags/mlflow.runName") == "first").unwrap();
+    assert_eq!(read(first, "params/objective.first.lm_weight"), "1.0");
+    let losses = read(first, "metrics/train/loss");
+    assert_eq!(losses.lines().count(), 6);
+    let fields: Vec<f64> = losses.lines().next().unwrap().split(' ').map(|field| field.parse().unwrap()).collect();
+    assert!(fields.len() == 3 && fields[0] > 1.7e12 && fields[1] > 0.0 && fields[2] == 1.0, "{fields:?}");
+    assert_eq!(read(first, "metrics/held_out/single_token/ndcg_cut_10").lines().count(), 1);
+    assert!(read(first, "meta.yaml").contains("run_name: first") && first.join("artifacts/report.html").is_file());
+    place.run(&["runs", "export", "nowhere", "--mlflow", "mlruns"]).expect_code(3);
 }

@@ -26,6 +26,18 @@ pub enum RunsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write the models of runs, with settings, curves and results, for MLflow.
+    #[command(
+        after_help = "Example:\n  monopass runs export runs/* --mlflow mlruns && mlflow ui --backend-store-uri mlruns"
+    )]
+    Export {
+        /// The runs' folders; each becomes an experiment, its models the runs of it.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Folder of MLflow's file store. Runs of the same names are replaced, others stay.
+        #[arg(long, value_name = "DIR")]
+        mlflow: PathBuf,
+    },
     /// Remove runs, or only what finished stages no longer need.
     #[command(
         after_help = "Examples:\n  monopass runs rm runs/old            says what would go\n  monopass runs rm runs/old --yes\n  monopass runs rm runs/* --checkpoints --yes"
