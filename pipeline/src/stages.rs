@@ -197,16 +197,30 @@ impl Experiment<'_> {
 pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let partial = path.with_file_name(format!(".{name}.partial"));
-    let old = path.with_file_name(format!(".{name}.old"));
     remove_folder(&partial)?;
-    remove_folder(&old)?;
     std::fs::create_dir_all(&partial).with_context(|| format!("cannot make `{}`", partial.display()))?;
     fill(&partial)?;
     if path.exists() {
-        std::fs::rename(path, &old).with_context(|| format!("cannot move `{}` away", path.display()))?;
+        set_aside(path)?;
     }
     std::fs::rename(&partial, path).with_context(|| format!("cannot move `{}` into place", path.display()))?;
-    remove_folder(&old)
+    remove_folder(&aside(path))
+}
+
+/// Moves a folder to a hidden place beside it, where the next [`replace_folder`] removes it; returns the place.
+///
+/// # Errors
+/// When it cannot be moved.
+pub fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
+    let aside = aside(path);
+    remove_folder(&aside)?;
+    std::fs::rename(path, &aside).with_context(|| format!("cannot move `{}` away", path.display()))?;
+    Ok(aside)
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.old"))
 }
 
 /// Removes a folder that may not be there.

@@ -196,3 +196,22 @@ fn two_processes_train_as_one_and_only_rank_0_writes() {
         assert!((a - b).abs() < 1e-3 * a.abs(), "{one:?} {two:?}");
     }
 }
+
+#[test]
+fn a_stage_done_again_keeps_its_model_until_the_new_one_is_whole() {
+    let place = workplace();
+    place.run(&["train", "tiny.yaml"]).expect_code(0);
+    let weights =
+        |folder: &str| std::fs::read(place.path(&format!("runs/tiny/model/{folder}/model.safetensors"))).unwrap();
+    let before = weights("first");
+    let failing = ["--set", "train.too_long=error", "--set", "train.max_micro_batch_tokens=1"];
+    let failed = place.run(&[&["train", "tiny.yaml"][..], &failing].concat());
+    assert!(failed.code != Some(0) && failed.stderr.contains("kept in `"), "{}", failed.stderr);
+    assert!(weights(".rank_zephyr.old").len() == before.len() && weights("first") == before);
+    place.run(&["train", "tiny.yaml", "--set", "train.learning_rate=1e-2"]).expect_code(0);
+    assert!(weights("first") != before);
+    let model = place.path("runs/tiny/model");
+    let left =
+        std::fs::read_dir(model).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    assert!(left.into_iter().all(|name| !name.starts_with('.')), "a model of before is left");
+}

@@ -15,7 +15,7 @@ use trainer::{Outcome, Run};
 
 use super::held_out::HeldOut;
 use super::training_material::Material;
-use super::{Experiment, prepare, remove_folder, replace_folder};
+use super::{Experiment, prepare, remove_folder, replace_folder, set_aside};
 use crate::config::experiment::{BASE, StageSection};
 use crate::failure::Interrupted;
 use crate::model_card;
@@ -170,7 +170,11 @@ fn begin(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
         }
         remove_folder(&folder)?;
     }
-    remove_folder(&experiment.folder.model(&stage.name))?;
+    let model = experiment.folder.model(&stage.name);
+    if model.exists() {
+        let aside = set_aside(&model)?;
+        tracing::info!("  the model of before is kept in `{}` until the new one is whole", aside.display());
+    }
     write_whole(&marker, digest.as_bytes())
 }
 
