@@ -14,7 +14,7 @@ const MAX_OPENED: usize = 12;
 /// Passages of each order that are shown.
 const MAX_PASSAGES: usize = 5;
 /// Letters of a query, and of a passage.
-const MAX_LETTERS: usize = 220;
+const MAX_LETTERS: usize = 200;
 
 /// A row of an evaluation, and where its orders are.
 #[derive(Debug, Clone, Copy)]

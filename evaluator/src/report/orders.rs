@@ -97,17 +97,21 @@ impl OrderMap {
         diagonal.sum::<f64>() / self.num_ranks as f64
     }
 
-    /// The map as SVG: rows are the reference's ranks, columns the decoder's; one path a shade keeps it small.
+    /// The map as SVG: rows are the reference's ranks, columns the decoder's; one path a shade, neighbours together, keeps it small.
     #[must_use]
     pub fn picture(&self) -> String {
         let side = self.num_ranks;
         let mut shades: BTreeMap<u32, String> = BTreeMap::new();
-        for (cell, share) in self.shares.iter().enumerate() {
-            // A square root shows small shares too.
-            let shade = (share.sqrt() * f64::from(SHADES)).round() as u32;
-            if shade > 0 {
-                let (x, y) = (cell % side, cell / side);
-                let _ = write!(shades.entry(shade).or_default(), "M{x} {y}h1v1h-1z");
+        // A square root shows small shares too.
+        let shade_of = |share: &f64| (share.sqrt() * f64::from(SHADES)).round() as u32;
+        for (y, row) in self.shares.chunks(side).enumerate() {
+            let mut x = 0;
+            for run in row.chunk_by(|a, b| shade_of(a) == shade_of(b)) {
+                let (shade, width) = (shade_of(&run[0]), run.len());
+                if shade > 0 {
+                    let _ = write!(shades.entry(shade).or_default(), "M{x} {y}h{width}v1h-{width}z");
+                }
+                x += width;
             }
         }
         let mut paths = String::new();
@@ -127,32 +131,14 @@ impl OrderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::RepairCounts;
-    use crate::evaluate::DecoderLine;
-    use crate::sliding::Reranked;
+    use crate::report::tests::decoder_line;
 
     fn line(id: usize, orders: &[(&str, &[u16])]) -> PredictionLine {
-        let decoder = |(name, order): &(&str, &[u16])| DecoderLine {
-            decoder: (*name).to_owned(),
-            ranking: Reranked {
-                order: order.to_vec(),
-                scores: None,
-                windows: 1,
-                forward_passes: 1,
-                new_tokens: 1,
-                tokens_computed: 1,
-                seconds: 1.0,
-                prompt_seconds: 0.0,
-                repair: RepairCounts::default(),
-                accepted_per_pass: None,
-            },
-            all_seconds: vec![1.0],
-        };
         PredictionLine {
             content_key: String::new(),
             query_id: format!("q{id}"),
             candidates: (0..orders[0].1.len()).map(|d| format!("d{d}")).collect(),
-            decoders: orders.iter().map(decoder).collect(),
+            decoders: orders.iter().map(|(name, order)| decoder_line(name, order.to_vec())).collect(),
         }
     }
 

@@ -97,25 +97,25 @@ fn stage(name: &str, parts: &[(&str, f64)]) -> StageCurves {
     StageCurves { name: name.into(), curves }
 }
 
+pub(super) fn decoder_line(name: &str, order: Vec<u16>) -> DecoderLine {
+    let ranking = Reranked {
+        order,
+        scores: None,
+        windows: 1,
+        forward_passes: 1,
+        new_tokens: 1,
+        tokens_computed: 1,
+        seconds: 0.5,
+        prompt_seconds: 0.0,
+        repair: RepairCounts::default(),
+        accepted_per_pass: None,
+    };
+    DecoderLine { decoder: name.into(), ranking, all_seconds: vec![0.5] }
+}
+
 /// Lists of eight in which `single_token` swaps two neighbours of the reference's order.
 fn lines() -> Vec<PredictionLine> {
     let mut stream = Stream::new("orders", &[]);
-    let decoder = |name: &str, order: Vec<u16>| DecoderLine {
-        decoder: name.into(),
-        ranking: Reranked {
-            order,
-            scores: None,
-            windows: 1,
-            forward_passes: 1,
-            new_tokens: 1,
-            tokens_computed: 1,
-            seconds: 0.5,
-            prompt_seconds: 0.0,
-            repair: RepairCounts::default(),
-            accepted_per_pass: None,
-        },
-        all_seconds: vec![0.5],
-    };
     let line = |query: usize| {
         let mut order: Vec<u16> = (0..8).collect();
         stream.shuffle(&mut order);
@@ -125,7 +125,7 @@ fn lines() -> Vec<PredictionLine> {
             content_key: String::new(),
             query_id: format!("q{query}"),
             candidates: (0..8).map(|d| format!("d{d}")).collect(),
-            decoders: vec![decoder("autoregressive", order), decoder("single_token", swapped)],
+            decoders: vec![decoder_line("autoregressive", order), decoder_line("single_token", swapped)],
         }
     };
     (0..NUM_QUERIES).map(line).collect()
@@ -238,6 +238,52 @@ fn a_report_holds_everything_and_nothing_from_elsewhere() {
     }
     let addresses = page.matches("http").count();
     assert_eq!(addresses, page.matches("http://www.w3.org/2000/svg").count(), "only the name space of SVG");
+}
+
+/// Two sets of 1,000 queries with long questions, four models with 21 decoders each on lists of 20.
+#[test]
+fn a_page_of_a_thousand_queries_stays_below_two_megabytes() {
+    let mut stream = Stream::new("large", &[]);
+    let mut shuffled = || {
+        let mut order: Vec<u16> = (0..20).collect();
+        stream.shuffle(&mut order);
+        order
+    };
+    let names: Vec<String> = (0..21).map(|decoder| format!("decoder_{decoder}")).collect();
+    let lines: Vec<PredictionLine> = (0..1000)
+        .map(|query| PredictionLine {
+            content_key: String::new(),
+            query_id: format!("query-{query:08}"),
+            candidates: (0..20).map(|d| format!("document-{d:012}")).collect(),
+            decoders: names.iter().map(|name| decoder_line(name, shuffled())).collect(),
+        })
+        .collect();
+    let passage = |d: usize| data::Passage {
+        doc_id: format!("document-{d:012}"),
+        title: "A title of some words".into(),
+        text: "words of a passage that goes on and on ".repeat(20),
+        first_stage_score: None,
+        label: Some(1),
+    };
+    let sample = |line: &PredictionLine| data::RankingSample {
+        query_id: line.query_id.clone(),
+        query: "a question that is rather long, as questions of people can be ".repeat(4),
+        passages: (0..20).map(passage).collect(),
+        target: None,
+        origin: String::new(),
+    };
+    let samples: Vec<data::RankingSample> = lines.iter().map(sample).collect();
+    let queries: Vec<String> = lines.iter().map(|line| line.query_id.clone()).collect();
+    let values: Vec<f64> = (0..1000).map(|query| f64::from(query) / 1000.0).collect();
+    let base: Vec<f64> = values.iter().rev().copied().collect();
+    let side = |values, decoder: &'static str| Side { label: "model · decoder", decoder, values, lines: &lines };
+    let sides = || (side(&values, "decoder_1"), side(&base, FIRST_STAGE));
+    let differences = || QueryDifferences::of("set", "nDCG@10", sides(), &queries, &samples);
+    let orders = OrderMaps::of("model on set".into(), "decoder_0", &lines).unwrap();
+    let whole = Report { differences: vec![differences(), differences()], orders: vec![orders; 8], ..report() }
+        .render()
+        .unwrap();
+    assert!(whole.len() < 2_000_000, "{} bytes", whole.len());
 }
 
 #[test]
