@@ -33,13 +33,10 @@ struct monopass_c10d_group {
   std::chrono::milliseconds patience;
 };
 
-struct monopass_c10d_reducer {
-  std::unique_ptr<c10d::Reducer> reducer;
-};
-
 namespace {
 
 using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
+using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kPatience(10'000);
 
@@ -103,6 +100,7 @@ class SumHook : public c10d::CppCommHookInterface<Group> {
   SumHook(const Group& group, bool in_bf16) : CppCommHookInterface<Group>(group), in_bf16_(in_bf16) {}
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
+    last_sent = Clock::now();
     const at::Tensor buffer = bucket.getBufferRef();
     if (!in_bf16_ || buffer.scalar_type() != at::kFloat) {
       std::vector<at::Tensor> tensors = {buffer};
@@ -117,11 +115,20 @@ class SumHook : public c10d::CppCommHookInterface<Group> {
     return sent->then(widen, sent->elementType());
   }
 
+  // When the last bucket was sent: what a backward pass takes after it is communication that nothing hides.
+  Clock::time_point last_sent = Clock::now();
+
  private:
   bool in_bf16_;
 };
 
 }  // namespace
+
+struct monopass_c10d_reducer {
+  std::unique_ptr<c10d::Reducer> reducer;
+  // Belongs to the reducer.
+  const SumHook* hook;
+};
 
 extern "C" {
 
@@ -230,14 +237,20 @@ char* monopass_c10d_reducer_new(monopass_c10d_group* group, const monopass_tenso
         tensors, reversed, group->group, sparse, bucket_bytes, /*find_unused_parameters=*/false,
         /*gradient_as_bucket_view=*/false, names, c10d::kDefaultFirstBucketBytes,
         /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<int64_t>{});
-    made->register_comm_hook(std::make_unique<SumHook>(group->group, in_bf16 != 0));
+    auto hook = std::make_unique<SumHook>(group->group, in_bf16 != 0);
+    const SumHook* observed = hook.get();
+    made->register_comm_hook(std::move(hook));
     fix_buckets(*made, tensors);
-    *reducer = new monopass_c10d_reducer{std::move(made)};
+    *reducer = new monopass_c10d_reducer{std::move(made), observed};
   });
 }
 
 char* monopass_c10d_reducer_prepare(monopass_c10d_reducer* reducer) {
   return guarded([&] { prepare(*reducer->reducer); });
+}
+
+double monopass_c10d_reducer_seconds_since_last_sent(const monopass_c10d_reducer* reducer) {
+  return std::chrono::duration<double>(Clock::now() - reducer->hook->last_sent).count();
 }
 
 void monopass_c10d_reducer_free(monopass_c10d_reducer* reducer) {

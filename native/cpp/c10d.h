@@ -35,6 +35,7 @@ char* monopass_c10d_reducer_new(monopass_c10d_group* group, const monopass_tenso
                                 int64_t bucket_bytes, int in_bf16, monopass_c10d_reducer** reducer);
 // The next backward pass reduces; one without this call before it only accumulates locally.
 char* monopass_c10d_reducer_prepare(monopass_c10d_reducer* reducer);
+double monopass_c10d_reducer_seconds_since_last_sent(const monopass_c10d_reducer* reducer);
 void monopass_c10d_reducer_free(monopass_c10d_reducer* reducer);
 
 // Drops the gradient of a leaf, so that its memory is free and the next backward pass moves a fresh one in.

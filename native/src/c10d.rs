@@ -183,6 +183,13 @@ impl Reducer<'_> {
         // SAFETY: `raw` is alive until drop.
         check(unsafe { monopass_c10d_reducer_prepare(self.raw) })
     }
+
+    /// Time since the last bucket was sent. Right after a reduced backward pass: what it waited for, nothing left to compute.
+    #[must_use]
+    pub fn since_last_sent(&self) -> Duration {
+        // SAFETY: `raw` is alive until drop.
+        Duration::from_secs_f64(unsafe { monopass_c10d_reducer_seconds_since_last_sent(self.raw) }.max(0.0))
+    }
 }
 
 impl Drop for Reducer<'_> {
@@ -272,6 +279,7 @@ unsafe extern "C" {
         reducer: *mut *mut RawReducer,
     ) -> *mut c_char;
     fn monopass_c10d_reducer_prepare(reducer: *mut RawReducer) -> *mut c_char;
+    fn monopass_c10d_reducer_seconds_since_last_sent(reducer: *const RawReducer) -> f64;
     fn monopass_c10d_reducer_free(reducer: *mut RawReducer);
     fn monopass_clear_gradient(tensor: *mut c_void);
     fn monopass_c10d_free_string(string: *mut c_char);

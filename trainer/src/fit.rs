@@ -220,6 +220,9 @@ impl Fit<'_, '_> {
         ] {
             numbers.push((name.to_owned(), value));
         }
+        if self.run.ranks.world_size() > 1 {
+            numbers.push(("communication_seconds".to_owned(), metrics.communication_seconds));
+        }
         numbers
     }
 

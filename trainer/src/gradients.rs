@@ -8,6 +8,8 @@
 //!   checkpointing (hooks would fire inside nested backward passes), and for any step in which some rank's last
 //!   micro-batch has nothing to learn from.
 
+use std::time::{Duration, Instant};
+
 use data::batch::MicroBatch;
 use model::gradient_checkpointing::TrainingPass;
 use native::c10d::{Reducer, clear_gradient};
@@ -52,6 +54,7 @@ pub struct Gradients<'a> {
     ranks: &'a Ranks,
     reducer: Option<Reducer<'a>>,
     step: StepShape,
+    communication: Duration,
 }
 
 /// What a step's micro-batches look like over all ranks; decides how its gradients are held and sent, so it must be the
@@ -88,13 +91,22 @@ impl<'a> Gradients<'a> {
             ),
             _ => None,
         };
-        Ok(Self { parameters, options, sums: None, ranks, reducer, step: StepShape::default() })
+        Ok(Self {
+            parameters,
+            options,
+            sums: None,
+            ranks,
+            reducer,
+            step: StepShape::default(),
+            communication: Duration::ZERO,
+        })
     }
 
     /// Starts a step; gradients of the one before are gone.
     pub fn begin(&mut self, step: StepShape) {
         self.clear();
         self.step = step;
+        self.communication = Duration::ZERO;
         if self.in_sums() {
             let zeros = |parameter: &Tensor| parameter.detach().to_kind(Kind::Float).zeros_like();
             let sums = self.sums.get_or_insert_with(|| self.parameters.iter().map(zeros).collect());
@@ -120,6 +132,9 @@ impl<'a> Gradients<'a> {
         } else {
             loss.f_backward().map_err(|source| self.explain_backward(sends, source))?;
         }
+        if let (true, Some(reducer)) = (sends, &self.reducer) {
+            self.communication += reducer.since_last_sent();
+        }
         if self.in_sums() {
             self.move_into_sums();
         }
@@ -135,6 +150,7 @@ impl<'a> Gradients<'a> {
         if self.overlapped() {
             return Ok(());
         }
+        let started = Instant::now();
         self.fill_missing();
         let gradients: Vec<Tensor> = self.all().into_iter().flatten().collect();
         for bucket in buckets(&gradients) {
@@ -153,7 +169,13 @@ impl<'a> Gradients<'a> {
                 start += length;
             }
         }
+        self.communication += started.elapsed();
         Ok(())
+    }
+
+    /// Time of this step in which gradients travelled, or other ranks were waited for, and nothing was computed meanwhile.
+    pub fn communication(&self) -> Duration {
+        self.communication
     }
 
     /// Length of the gradient over all parameters. Waits for the device.

@@ -1,5 +1,7 @@
 //! One optimiser step.
 
+use std::time::{Duration, Instant};
+
 use data::batch::MicroBatch;
 use model::CausalLm;
 use model::gradient_checkpointing::TrainingPass;
@@ -37,7 +39,7 @@ pub struct StepSettings {
     pub neftune_alpha: f64,
 }
 
-/// What a step found; the same numbers on every rank.
+/// What a step found; but for the seconds, the same numbers on every rank.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepMetrics {
     /// What was minimised.
@@ -48,6 +50,9 @@ pub struct StepMetrics {
     pub grad_norm: f64,
     /// Counts over the global batch.
     pub totals: Totals,
+    /// Seconds of communication, and of waiting for other ranks, that nothing hid: on this rank, so not the same on every one. Host time:
+    /// what a GPU waits for is not in it.
+    pub communication_seconds: f64,
     /// False when loss or gradient was not finite; the weights are then as before.
     pub updated: bool,
 }
@@ -67,7 +72,8 @@ pub fn train_step(
     micro_batches: &[MicroBatch],
     settings: &StepSettings,
 ) -> Result<StepMetrics, TrainError> {
-    let (totals, shape) = agree(ranks, micro_batches)?;
+    let mut communication = Duration::ZERO;
+    let (totals, shape) = timed(&mut communication, || agree(ranks, micro_batches))?;
     let mut losses = LossSums::new(objective, learner.model);
 
     learner.gradients.begin(shape);
@@ -83,7 +89,8 @@ pub fn train_step(
     learner.gradients.reduce()?;
 
     // Host syncs, once per step. All numbers are the same on every rank, so all ranks decide alike.
-    let sums = ranks.sum(&losses.to_host()?)?;
+    let losses = losses.to_host()?;
+    let sums = timed(&mut communication, || ranks.sum(&losses))?;
     let (loss, parts) = (sums[0], &sums[1..]);
     let grad_norm = learner.gradients.norm();
     let updated = loss.is_finite() && grad_norm.is_finite();
@@ -93,12 +100,22 @@ pub fn train_step(
             settings.learning_rate,
             clip_scale(grad_norm, settings.max_grad_norm),
         );
-        learner.optimizer.share(ranks)?;
+        timed(&mut communication, || learner.optimizer.share(ranks))?;
     }
+    communication += learner.gradients.communication();
     learner.gradients.clear();
     learner.model.set_dropout_seed(None);
     let parts = objective.part_names().iter().copied().zip(parts.iter().copied()).collect();
-    Ok(StepMetrics { loss, parts, grad_norm, totals, updated })
+    let communication_seconds = communication.as_secs_f64();
+    Ok(StepMetrics { loss, parts, grad_norm, totals, communication_seconds, updated })
+}
+
+/// Does `work` and adds its time.
+fn timed<T>(sum: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    *sum += started.elapsed();
+    result
 }
 
 /// Hidden states of one micro-batch; noise is drawn from `seed`.

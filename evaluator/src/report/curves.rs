@@ -10,7 +10,7 @@ use super::plot::{Axis, GRID, INK, MUTED, SERIES, failed, finish, text};
 use crate::EvaluatorError;
 
 /// Columns of the log that say how the run went, not what it learned.
-const NOT_A_LOSS: [&str; 11] = [
+const NOT_A_LOSS: [&str; 12] = [
     "kind",
     "step",
     "learning_rate",
@@ -21,6 +21,7 @@ const NOT_A_LOSS: [&str; 11] = [
     "label_tokens",
     "epoch",
     "skipped_steps",
+    "communication_seconds",
     "seconds",
 ];
 

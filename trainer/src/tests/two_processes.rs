@@ -164,6 +164,11 @@ fn gradients_sent_as_bf16_are_rounded_a_little() {
         let norms = |case| {
             let folder = tempfile::tempdir().unwrap();
             trained(case, folder.path());
+            let [waited, took] = ["communication_seconds", "step_seconds"].map(|key| logged(folder.path(), key));
+            assert!(
+                waited.iter().zip(&took).all(|(waited, took)| *waited > 0.0 && waited < took),
+                "{waited:?} {took:?}"
+            );
             logged(folder.path(), "grad_norm")
         };
         let (rounded, whole) = (norms(case), norms(exact));
