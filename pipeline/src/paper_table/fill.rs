@@ -64,6 +64,10 @@ fn cell(row: &TableRow, column: &TableColumn, found: &BTreeMap<String, Found>) -
             match ours(table, row, column) {
                 Ok(Some(value)) => Cell::Value(Value { paper, ..value }),
                 Ok(None) => Cell::Empty,
+                // A run has the row, and this table of it does not: the reference's closeness to itself.
+                Err(_) if *name != row.table && tables.get(&row.table).is_some_and(|table| has_row(table, row)) => {
+                    Cell::Empty
+                }
                 Err(asked) => not_run(format!("`{name}` has no {asked}")),
             }
         }
@@ -99,6 +103,17 @@ fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Va
     let interval = value.interval.map(|i| Interval { low: i.low * scale, high: i.high * scale });
     // Marks of the run's table are explained there.
     Ok(Some(Value { value: value.value * scale, interval, paper: None, mark: String::new() }))
+}
+
+/// Whether a row of the run says what the row asks for.
+fn has_row(table: &Table, row: &TableRow) -> bool {
+    let says = |cells: &Vec<Cell>| {
+        row.r#where.iter().all(|(key, value)| {
+            let place = table.columns.iter().position(|own| own.key == *key);
+            place.is_some_and(|place| matches!(&cells[place], Cell::Text(text) if text == value))
+        })
+    };
+    table.rows.iter().any(says)
 }
 
 fn difference(cell: &Cell) -> Cell {
