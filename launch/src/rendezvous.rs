@@ -136,12 +136,10 @@ impl Meeting {
         let mine = Seat { host: self.address.clone(), port: free_port()?, nproc_per_node };
         self.set(&seat_key(number, seat), &encode(&mine))?;
         let nodes = match seat {
-            0 => self.close(number, wait)?,
+            0 => Some(self.close(number, wait)?),
             _ => self.wait_until_closed(number, wait)?,
         };
-        if seat >= nodes {
-            return Ok(None);
-        }
+        let Some(nodes) = nodes.filter(|nodes| seat < *nodes) else { return Ok(None) };
         let read = |seat| Ok(self.seat(number, seat)?.unwrap_or_else(|| mine.clone()));
         let seats = (0..nodes).map(read).collect::<Result<_, LaunchError>>()?;
         Ok(Some(Round { number, seat, seats, may_grow: nodes < self.rendezvous.max_nodes }))
@@ -152,6 +150,7 @@ impl Meeting {
         let Rendezvous { min_nodes, max_nodes, last_call, join_timeout, .. } = self.rendezvous;
         let (mut came, mut last) = (0, None);
         let nodes = wait.until(|| {
+            self.add(&key(number, "closing"), 1)?;
             while came < max_nodes && self.seat(number, came)?.is_some() {
                 came += 1;
                 last = (came >= min_nodes).then(|| Instant::now() + last_call);
@@ -167,12 +166,27 @@ impl Meeting {
         Ok(nodes)
     }
 
-    fn wait_until_closed(&self, number: u64, wait: &Wait<'_>) -> Result<usize, LaunchError> {
-        let closed = wait.until(|| Ok(self.get(&key(number, "closed"))?.and_then(|text| text.parse().ok())))?;
-        closed.ok_or_else(|| LaunchError::HostsMissing {
+    /// None when seat 0 falls silent before it has closed the round; the round is over then.
+    fn wait_until_closed(&self, number: u64, wait: &Wait<'_>) -> Result<Option<usize>, LaunchError> {
+        let mut heard = (None, Instant::now());
+        let closed = wait.until(|| {
+            if let Some(nodes) = self.get(&key(number, "closed"))?.and_then(|text| text.parse().ok()) {
+                return Ok(Some(Some(nodes)));
+            }
+            let beats = self.get(&key(number, "closing"))?;
+            if beats != heard.0 {
+                heard = (beats, Instant::now());
+            }
+            Ok((heard.1.elapsed() >= self.rendezvous.keep_alive).then_some(None))
+        })?;
+        let closed = closed.ok_or_else(|| LaunchError::HostsMissing {
             came: format!("fewer than {} hosts came", self.rendezvous.min_nodes),
             seconds: self.rendezvous.join_timeout.as_secs(),
-        })
+        })?;
+        if closed.is_none() {
+            self.advance(number)?;
+        }
+        Ok(closed)
     }
 
     fn seat(&self, number: u64, seat: usize) -> Result<Option<Seat>, LaunchError> {

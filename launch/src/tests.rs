@@ -1,9 +1,11 @@
 //! Launchers that meet: two in one process, with shells as ranks.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::rendezvous::{Meeting, key};
 use crate::{Hosts, LaunchError, LaunchPlan, Rendezvous, launch};
 
 /// A folder of one test.
@@ -116,4 +118,17 @@ fn too_few_hosts_are_told() {
     let rendezvous = Rendezvous { join_timeout: Duration::from_secs(1), ..meet(2, 3) };
     let error = launch(&host(&rendezvous, 1, "true")).unwrap_err().to_string();
     assert_eq!(error, "1 of at least 2 hosts came within 1 s");
+}
+
+#[test]
+fn a_first_host_that_is_gone_before_the_round_begins_is_not_waited_for() {
+    let short = (Duration::from_secs(1), Duration::from_millis(100));
+    let rendezvous = Rendezvous { keep_alive: short.0, last_call: short.1, ..meet(1, 2) };
+    // Its launcher serves the store, takes seat 0 and says nothing more.
+    let gone = Meeting::open(&rendezvous).unwrap();
+    gone.add(&key(0, "seats"), 1).unwrap();
+    let began = Instant::now();
+    let round = Meeting::open(&rendezvous).unwrap().join(1, &AtomicBool::new(false)).unwrap();
+    assert_eq!((round.number, round.seat, round.seats.len()), (1, 0, 1));
+    assert!(began.elapsed() < rendezvous.join_timeout / 2, "{:?}", began.elapsed());
 }
