@@ -33,7 +33,8 @@ pub enum RopeScaling {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnarRope {
-    /// Pairs, counted from 0, below `head_dim / 2`.
+    /// Pairs, counted from 0, below `head_dim / 2`. Default none.
+    #[serde(default)]
     pub pairs: Vec<i64>,
     /// Positions from one branch to the next. Default 32.
     #[serde(default = "default_branch_stride")]

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use model::{CausalLm, LoadOptions, Tokenizer};
+use model::{CausalLm, ColumnarRope, LoadOptions, Tokenizer};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::cli::{ModelArgs, PrecisionArg};
 use crate::config::device::DeviceChoice;
-use crate::failure::InputError;
+use crate::failure::{InputError, UsageError};
 use crate::hub;
 use crate::stamp::hash_path;
 use crate::write_whole::write_json;
@@ -127,6 +127,21 @@ pub fn load_folder(folder: &Path, tokenizer: Option<&Path>, device: Device, kind
     let model = CausalLm::load(folder, &LoadOptions { device, kind })?;
     tracing::debug!("`{}`: {} weights, {kind:?} on {device:?}", folder.display(), model.num_parameters());
     Ok(LoadedModel { folder: folder.to_owned(), model, tokenizer })
+}
+
+/// Gives a model that was not trained in columns positions to read them by.
+///
+/// # Errors
+/// When it has positions of its own, or its heads do not have the pairs named.
+pub fn give_columns(loaded: &mut LoadedModel, rope: &ColumnarRope) -> anyhow::Result<()> {
+    if let Some(own) = loaded.model.config.columnar_rope.as_ref().filter(|own| *own != rope) {
+        let message = format!("`{}` was trained in columns with other positions: {own:?}", loaded.folder.display());
+        return Err(UsageError::new(message, "leave `rope` out").into());
+    }
+    loaded
+        .model
+        .set_columnar_rope(rope.clone())
+        .map_err(|problem| UsageError::new(problem, "see docs/columnar.md").into())
 }
 
 impl PrecisionArg {

@@ -134,6 +134,32 @@ fn answering_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_model_may_be_read_in_columns_it_was_not_trained_in() {
+    let place = workplace();
+    let offset =
+        "{model: base, name: offset, decoders: [columnar], rope: {positions: branch_offset, branch_stride: 64}}";
+    let run = |systems: &str| {
+        let systems = format!("answer.systems=[{{model: base, decoders: [columnar]}}, {systems}]");
+        place.run(&["run", "columns.yaml", "--set", &systems, "--set", "train=null", "--set", "answer.baseline=null"])
+    };
+    run(offset).expect_code(0);
+    let table = json(&place, "runs/columns/tables/answers.json");
+    let names: Vec<&str> = table["rows"].as_array().unwrap().iter().filter_map(|row| row[1]["text"].as_str()).collect();
+    assert_eq!(names, ["base", "offset"]);
+    let stamp = json(&place, "runs/columns/stamps/answer.offset.dev.json").to_string();
+    assert!(stamp.contains("\"rope\""), "other positions are another stage: {stamp}");
+
+    let twice = run("{model: base, decoders: [columnar]}").expect_code(2).stderr;
+    assert!(twice.contains("or give it a `name`"), "{twice}");
+    let pairs = run("{model: base, name: b, decoders: [columnar], rope: {pairs: [99]}}").expect_code(2).stderr;
+    assert!(pairs.contains("`pairs` holds 99"), "{pairs}");
+    let asked = ["answer", "--model", "model", "--background", "x", "--question", "y", "--rope"];
+    place.run(&[&asked[..], &["{positions: branch_offset}"]].concat()).expect_code(0);
+    let unread = place.run(&[&asked[..], &["{stride: 3}"]].concat()).expect_code(2).stderr;
+    assert!(unread.contains("`--rope` cannot be read") && unread.contains("branch_stride"), "{unread}");
+}
+
+#[test]
 fn texts_in_a_batch_get_the_answers_they_get_alone() {
     let place = workplace();
     let answers = |batch: &str| {

@@ -1,5 +1,6 @@
 //! Settings of an evaluation of answers as a user writes them: the `answer` section of an experiment file.
 
+use model::ColumnarRope;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,13 +46,28 @@ pub struct AnswerSystem {
     pub model: String,
     /// Each is a row of the table.
     pub decoders: Vec<AnswerDecoder>,
+    /// What rows, files and `baseline` call it. Default: `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Positions in columns for a model that has none of its own, not having been trained in columns: `{positions: branch_offset,
+    /// branch_stride: 96}` reads each branch as an ordinary text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope: Option<ColumnarRope>,
+}
+
+impl AnswerSystem {
+    /// What rows and files call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.model)
+    }
 }
 
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerBaseline {
-    /// Model of the row.
+    /// Model of the row, or its system's `name`.
     pub model: String,
     /// Decoder of the row.
     pub decoder: AnswerDecoder,
@@ -137,11 +153,14 @@ impl AnswerConfig {
             if (0..system.decoders.len()).any(repeated) {
                 problems.push(format!("`systems[{index}].decoders` names a decoder twice"));
             }
-            if self.systems[..index].iter().any(|other| other.model == system.model) {
+            if self.systems[..index].iter().any(|other| other.name() == system.name()) {
                 problems.push(format!(
-                    "`systems[{index}].model` is {} a second time; list all its decoders once",
-                    system.model
+                    "`systems[{index}].model` is {} a second time; list all its decoders once, or give it a `name`",
+                    system.name()
                 ));
+            }
+            if system.rope.is_some() && !system.decoders.contains(&AnswerDecoder::Columnar) {
+                problems.push(format!("`systems[{index}].rope` is read by `columnar`, which is not among `decoders`"));
             }
         }
         if let Some(baseline) = self.baseline.as_ref().filter(|baseline| !self.has(baseline)) {
@@ -152,7 +171,7 @@ impl AnswerConfig {
     }
 
     fn has(&self, row: &AnswerBaseline) -> bool {
-        self.systems.iter().any(|system| system.model == row.model && system.decoders.contains(&row.decoder))
+        self.systems.iter().any(|system| system.name() == row.model && system.decoders.contains(&row.decoder))
     }
 
     /// The row that others are compared with.
@@ -160,7 +179,7 @@ impl AnswerConfig {
     pub fn baseline(&self) -> Option<AnswerBaseline> {
         let first = || {
             let system = self.systems.first()?;
-            Some(AnswerBaseline { model: system.model.clone(), decoder: *system.decoders.first()? })
+            Some(AnswerBaseline { model: system.name().to_owned(), decoder: *system.decoders.first()? })
         };
         self.baseline.clone().or_else(first)
     }

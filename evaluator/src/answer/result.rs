@@ -226,8 +226,12 @@ mod tests {
                 row(AnswerDecoder::Columnar, &[(4, 3.0), (1, 1.0)], 0.5),
             ],
         };
-        let system =
-            AnswerSystem { model: "m".into(), decoders: vec![AnswerDecoder::OneByOne, AnswerDecoder::Columnar] };
+        let system = AnswerSystem {
+            model: "m".into(),
+            decoders: vec![AnswerDecoder::OneByOne, AnswerDecoder::Columnar],
+            name: None,
+            rope: None,
+        };
         let config: AnswerConfig =
             serde_json::from_value(serde_json::json!({"sets": ["dev"], "systems": [system]})).unwrap();
         assert!(config.validate().is_empty());

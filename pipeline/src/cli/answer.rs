@@ -27,6 +27,9 @@ pub struct AnswerArgs {
     /// Wording, as YAML: `{question: "\nQ: {question}\nA:"}`. Default: what the model was trained with.
     #[arg(long)]
     pub prompt: Option<String>,
+    /// Positions in columns, as YAML, for a model that was not trained in columns: `{positions: branch_offset, branch_stride: 96}`.
+    #[arg(long)]
+    pub rope: Option<String>,
     /// Tokens of an answer at most.
     #[arg(long, default_value_t = 32)]
     pub max_new_tokens: usize,

@@ -21,7 +21,14 @@ use crate::model_source::{self, LoadedModel, ModelNote};
 /// # Errors
 /// When the model cannot be loaded, an option is wrong, or text and answers do not fit the model's context.
 pub fn run(args: &AnswerArgs) -> anyhow::Result<()> {
-    let loaded = model_source::load(&args.model)?;
+    let mut loaded = model_source::load(&args.model)?;
+    if let Some(text) = &args.rope {
+        let rope = serde_yaml::from_str(text).map_err(|error| {
+            let hint = "write `--rope '{positions: branch_offset, branch_stride: 96}'`";
+            UsageError::new(format!("`--rope` cannot be read: {error}"), hint)
+        })?;
+        model_source::give_columns(&mut loaded, &rope)?;
+    }
     let prompts = BranchPrompts::new(loaded.tokenizer.clone(), prompt_config(args, &loaded)?)?;
     let background = background(&args.background)?;
     let questions = args.questions.iter().enumerate().map(|(number, text)| prompts.question(number + 1, text));

@@ -10,7 +10,7 @@ use data::branched::{BranchPrompts, BranchedText};
 use data::prepared::AnswerRecord;
 use evaluator::EvaluatorError;
 use evaluator::answer::{
-    AnswerConfig, AnswerDecoder, AnswerEvaluation, AnswerJob, AnswerLine, AnswerNormalisation, answers_table,
+    AnswerConfig, AnswerEvaluation, AnswerJob, AnswerLine, AnswerNormalisation, AnswerSystem, answers_table,
     evaluate_answers, score,
 };
 use evaluator::table::Table;
@@ -19,7 +19,7 @@ use super::overlap::{Overlap, question_hashes};
 use super::{Experiment, prepare, subject, train};
 use crate::config::experiment::BASE;
 use crate::failure::Interrupted;
-use crate::model_source::{LoadedModel, ModelNote, load_folder};
+use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
 use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
@@ -47,8 +47,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
                 tracing::warn!("{}", overlap.warning());
                 overlaps.push(overlap);
             }
-            let (model, decoders) = (system.model.as_str(), system.decoders.as_slice());
-            let one = One { experiment, config, model, decoders, set, folder: &folder, texts: &texts };
+            let one = One { experiment, config, system, set, folder: &folder, texts: &texts };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
     }
@@ -67,8 +66,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
 struct One<'a> {
     experiment: &'a Experiment<'a>,
     config: &'a AnswerConfig,
-    model: &'a str,
-    decoders: &'a [AnswerDecoder],
+    system: &'a AnswerSystem,
     set: &'a str,
     folder: &'a Path,
     texts: &'a [BranchedText],
@@ -76,11 +74,11 @@ struct One<'a> {
 
 impl One<'_> {
     fn name(&self) -> String {
-        format!("answer/{}/{}", subject::file_name(self.model), self.set)
+        format!("answer/{}/{}", subject::file_name(self.system.name()), self.set)
     }
 
     fn file(&self, ending: &str) -> PathBuf {
-        let name = format!("{}.{}.answers.{ending}", self.set, subject::file_name(self.model));
+        let name = format!("{}.{}.answers.{ending}", self.set, subject::file_name(self.system.name()));
         self.experiment.folder.predictions().join(name)
     }
 
@@ -99,14 +97,14 @@ impl One<'_> {
             stamp::remove(&self.file("jsonl"))?;
         }
         if loaded.is_none() {
-            *loaded = Some(load(self.experiment, self.model, self.folder)?);
+            *loaded = Some(load(self.experiment, self.system, self.folder)?);
         }
         let Some((model, prompts)) = loaded.as_ref() else { unreachable!("loaded above") };
         let lines = self.answer(model, prompts, &content_key)?;
         let normalisation = self.config.normalisation;
-        write_json(&result, &AnswerEvaluation::of(self.set, self.model, self.texts, &lines, normalisation))?;
+        write_json(&result, &AnswerEvaluation::of(self.set, self.system.name(), self.texts, &lines, normalisation))?;
         let mut outputs = vec![result.clone(), self.file("jsonl")];
-        for (index, decoder) in self.decoders.iter().enumerate() {
+        for (index, decoder) in self.system.decoders.iter().enumerate() {
             let path = self.file(&format!("{}.squad.json", decoder.name()));
             write_json(&path, &squad_predictions(self.texts, &lines, index))?;
             outputs.push(path);
@@ -120,10 +118,13 @@ impl One<'_> {
 
     /// What the answers depend on.
     fn lines_inputs(&self) -> anyhow::Result<Inputs> {
-        let mut inputs = subject::inputs(self.experiment, self.model, self.folder)?;
+        let mut inputs = subject::inputs(self.experiment, &self.system.model, self.folder)?;
         inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
         inputs.settings("branch_prompt", &self.experiment.config.data.branch_prompt)?;
-        inputs.settings("decoders", &self.decoders)?;
+        inputs.settings("decoders", &self.system.decoders)?;
+        if let Some(rope) = &self.system.rope {
+            inputs.settings("rope", rope)?;
+        }
         inputs.settings("limits", &(self.config.max_new_tokens, self.experiment.config.model.context_length))?;
         inputs.settings("sampling", &self.config.sampling)?;
         inputs.settings("texts_per_batch", &self.config.texts_per_batch)?;
@@ -142,12 +143,12 @@ impl One<'_> {
             model: &model.model,
             prompts,
             texts: self.texts,
-            decoders: self.decoders,
+            decoders: &self.system.decoders,
             config: self.config,
             content_key,
             predictions: &self.file("jsonl"),
         };
-        let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
+        let mut progress = QueryProgress::new(&format!("  {} on {}", self.system.name(), self.set));
         let lines = evaluate_answers(&job, &mut |now| {
             progress.show(now.done, now.total);
             if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -157,13 +158,18 @@ impl One<'_> {
                 let saved = format!("{}: finished texts are kept; the same command goes on from there", self.name());
                 Err(Interrupted { saved }.into())
             }
-            other => other.with_context(|| format!("model `{}` on set `{}`", self.model, self.set)),
+            other => other.with_context(|| format!("model `{}` on set `{}`", self.system.name(), self.set)),
         }
     }
 }
 
 /// A model for answering, and what writes its prompts.
-fn load(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<(LoadedModel, BranchPrompts)> {
+fn load(
+    experiment: &Experiment<'_>,
+    system: &AnswerSystem,
+    folder: &Path,
+) -> anyhow::Result<(LoadedModel, BranchPrompts)> {
+    let model = system.model.as_str();
     let section = &experiment.config.model;
     let own = model != BASE && folder.join("tokenizer.json").is_file();
     let tokenizer = if own { folder.to_owned() } else { experiment.tokenizer_folder()? };
@@ -171,6 +177,9 @@ fn load(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Resu
     let context = train::context_length(experiment, &loaded);
     loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);
     let prompts = BranchPrompts::new(loaded.tokenizer.clone(), experiment.config.data.branch_prompt.clone())?;
+    if let Some(rope) = &system.rope {
+        model_source::give_columns(&mut loaded, rope)?;
+    }
     subject::check_prompt(experiment, model, folder, &prompts.hash())?;
     Ok((loaded, prompts))
 }
