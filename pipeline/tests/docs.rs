@@ -1,4 +1,4 @@
-//! The first steps of the documentation, done as they are written.
+//! Pages of the documentation, done as they are written.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -27,10 +27,10 @@ enum Step {
     Command(Vec<String>),
 }
 
-#[test]
-fn the_first_steps_work_as_they_are_written() {
+/// Does a page's steps in a place with a tiny model in place of SmolLM2; how many files it had and commands.
+fn follow(page: &str) -> (Workplace, usize, usize) {
     let place = Workplace::new(4096);
-    let page = include_str!("../../docs/first-steps.md").replace("models/SmolLM2-135M-Instruct", "model");
+    let page = page.replace("models/SmolLM2-135M-Instruct", "model");
     let (mut files, mut commands) = (0, 0);
     for step in steps(&page) {
         match step {
@@ -45,6 +45,27 @@ fn the_first_steps_work_as_they_are_written() {
             }
         }
     }
+    (place, files, commands)
+}
+
+#[test]
+fn the_first_steps_work_as_they_are_written() {
+    let (place, files, commands) = follow(include_str!("../../docs/first-steps.md"));
     assert_eq!((files, commands), (4, 6), "the page has other steps than it had");
     assert_eq!(place.read("run.txt").lines().count(), 2);
+}
+
+#[test]
+fn a_corpus_of_ones_own_is_read_as_its_page_says() {
+    let (place, files, commands) = follow(include_str!("../../docs/own-data.md"));
+    assert_eq!((files, commands), (4, 3), "the page has other steps than it had");
+    let results = place.read("runs/own-data/tables/results.md");
+    assert!(results.contains("| mine | base | single_token |"), "{results}");
+}
+
+#[test]
+fn a_model_of_ones_own_is_read_as_its_page_says() {
+    let (place, files, commands) = follow(include_str!("../../docs/own-model.md"));
+    assert_eq!((files, commands), (0, 3), "the page has other steps than it had");
+    assert!(place.path("exported/model.safetensors").is_file());
 }
