@@ -193,7 +193,7 @@ fn launch_starts_the_processes_and_passes_their_exit_code_on() {
     assert!(place.path("runs/tiny/model/first/model.safetensors").exists());
     place.run(&["launch", "--", "train", "tiny.yaml", "--set", "sed=1"]).expect_code(2);
     let text = place.run(&["launch", "--", "report", "tiny.yaml"]).expect_code(2).stderr;
-    assert!(text.contains("wanted `train FILE`, `evaluate FILE` or `run FILE`"), "{text}");
+    assert!(text.contains("wanted `prepare FILE`, `train FILE`, `evaluate FILE` or `run FILE`"), "{text}");
 }
 
 #[test]
