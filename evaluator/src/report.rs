@@ -106,7 +106,7 @@ impl Report {
         environment.set_syntax(syntax);
         // the name's ending turns on escaping
         environment.add_template("report.html", include_str!("report/template.html")).map_err(failed)?;
-        let stages = self.stages.iter().map(|stage| Ok((stage.name.clone(), stage.plots()?)));
+        let stages = self.stages.iter().map(|stage| Ok((stage.name.clone(), stage.facts(), stage.plots()?)));
         let stages = stages.collect::<Result<Vec<_>, EvaluatorError>>()?;
         let trade_offs = self.trade_offs.iter().map(|t| Ok((t.set.clone(), t.measure.clone(), points::plot(t)?)));
         let trade_offs = trade_offs.collect::<Result<Vec<_>, EvaluatorError>>()?;

@@ -17,3 +17,9 @@ extern "C" char* monopass_cuda_memory(int device, int64_t* bytes) {
     bytes[3] = static_cast<int64_t>(info.second);
   });
 }
+
+extern "C" char* monopass_cuda_reset_peak(int device) {
+  return monopass::guarded([&] {
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(device));
+  });
+}

@@ -73,6 +73,7 @@ unsafe extern "C" {
         done: *mut c_int,
     ) -> *mut c_char;
     pub(crate) fn monopass_cuda_memory(device: c_int, bytes: *mut i64) -> *mut c_char;
+    pub(crate) fn monopass_cuda_reset_peak(device: c_int) -> *mut c_char;
     pub(crate) fn monopass_sum_of_squares(
         tensors: *const *const C_tensor,
         count: i64,

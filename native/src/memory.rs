@@ -17,6 +17,28 @@ pub fn rss_mib() -> f64 {
     proc_field_mib("/proc/self/status", "VmRSS:").unwrap_or(0.0)
 }
 
+/// Fullest moment since [`reset_peak`], or since the start: of the device's tensors on CUDA, of the resident set elsewhere.
+pub fn peak_mib(device: tch::Device) -> f64 {
+    match device {
+        tch::Device::Cuda(index) => cuda_device(index).map_or(0.0, |memory| memory.peak_mib),
+        _ => peak_rss_mib(),
+    }
+}
+
+/// Lets [`peak_mib`] count from now on. A kernel that does not offer it keeps the old peak.
+#[allow(unsafe_code, reason = "tells libtorch's allocator")]
+pub fn reset_peak(device: tch::Device) {
+    if let tch::Device::Cuda(index) = device {
+        if let (Some(_), Ok(number)) = (cuda_device(index), c_int::try_from(index)) {
+            // SAFETY: takes a number; the device exists.
+            let _ = ffi::check("reset_peak", unsafe { ffi::monopass_cuda_reset_peak(number) });
+        }
+    } else {
+        // proc_pid_clear_refs(5): 5 resets the peak of the resident set
+        let _ = fs::write("/proc/self/clear_refs", "5");
+    }
+}
+
 /// Memory this process could still take: the machine's `MemAvailable`, or what its control group leaves if that is less.
 pub fn available_mib() -> f64 {
     let machine = proc_field_mib("/proc/meminfo", "MemAvailable:").unwrap_or(0.0);
@@ -99,5 +121,8 @@ mod tests {
         assert!(during > before + 32.0, "{before} then {during}");
         assert!(peak_rss_mib() >= during);
         assert!(available_mib() > 0.0);
+        drop(block);
+        reset_peak(tch::Device::Cpu);
+        assert!(peak_mib(tch::Device::Cpu) < during, "the block is gone from the peak");
     }
 }

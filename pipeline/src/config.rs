@@ -5,6 +5,7 @@ mod check_branched;
 mod check_evaluate;
 pub mod decode;
 pub mod device;
+pub mod difference;
 pub mod environment;
 pub mod experiment;
 pub mod heads;

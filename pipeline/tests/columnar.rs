@@ -148,6 +148,8 @@ fn a_model_may_be_read_in_columns_it_was_not_trained_in() {
     assert_eq!(names, ["base", "offset"]);
     let stamp = json(&place, "runs/columns/stamps/answer.offset.dev.json").to_string();
     assert!(stamp.contains("\"rope\""), "other positions are another stage: {stamp}");
+    let exported = place.run(&["runs", "export", "runs/columns", "--mlflow", "mlruns"]).expect_code(0).stdout;
+    assert!(exported.contains("2 models"), "the system with a name of its own is exported too: {exported}");
 
     let twice = run("{model: base, decoders: [columnar]}").expect_code(2).stderr;
     assert!(twice.contains("or give it a `name`"), "{twice}");

@@ -52,6 +52,10 @@ fn an_experiment_runs_is_skipped_and_is_redone_where_it_changed() {
 
     let forced = place.run(&["prepare", "tiny.yaml", "--force"]).expect_code(0);
     assert_eq!(forced.stderr.matches("done again (--force)").count(), 2, "{}", forced.stderr);
+
+    std::fs::remove_dir_all(place.path("runs/tiny/data")).unwrap();
+    place.run(&["report", "tiny.yaml", "--force"]).expect_code(0);
+    assert!(place.read("runs/tiny/report.html").contains("<svg"), "tables and plots do not need the prepared sets");
 }
 
 #[test]

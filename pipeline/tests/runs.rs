@@ -32,7 +32,12 @@ fn runs_are_compared_listed_and_removed() {
     let rows = table["table"]["rows"].as_array().unwrap();
     let differing = rows.iter().filter(|row| row[difference].to_string().contains("interval")).count();
     assert!(differing > 0 && differing < rows.len(), "{table}");
-    assert!(fs::read_to_string(place.path("both/report.html")).unwrap().contains("slow and fast"));
+    let page = fs::read_to_string(place.path("both/report.html")).unwrap();
+    assert!(page.contains("slow and fast") && page.contains("Settings that differ"));
+    assert!(page.contains("train.stages.first.learning_rate") && !page.contains("max_steps"), "only what differs");
+    let page = fs::read_to_string(place.path("runs/slow/report.html")).unwrap();
+    assert!(page.contains("Changes to tiny.yaml") && page.contains("to run it again"));
+    assert!(page.contains("GiB at the fullest moment"), "what training took");
     assert!(place.path("both/runs.tex").exists());
 
     let text = place.run(&["compare", "runs/slow", "--baseline", "slow/none"]).expect_code(2).stderr;

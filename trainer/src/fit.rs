@@ -102,6 +102,7 @@ impl Fit<'_, '_> {
         let mut log = self.open_log()?;
         let progress = Progress::new(self.state.num_steps, first, self.run.quiet || !self.run.ranks.is_main());
         let mut last = None;
+        native::memory::reset_peak(self.learner.model.device());
 
         for step in first..self.state.num_steps {
             let started = Instant::now();
@@ -217,6 +218,7 @@ impl Fit<'_, '_> {
             ("label_tokens", metrics.totals.label_tokens),
             ("epoch", self.state.epoch as f64),
             ("skipped_steps", self.state.skipped_steps as f64),
+            ("peak_memory_mib", native::memory::peak_mib(self.learner.model.device())),
         ] {
             numbers.push((name.to_owned(), value));
         }

@@ -10,7 +10,7 @@ use super::{EvaluateConfig, EvaluationJob};
 use crate::EvaluatorError;
 use crate::decode::{DecoderKind, RepairCounts};
 use crate::latency::{Latency, Speedup};
-use crate::measures::trec_eval::scored_in_order;
+use crate::measures::trec_eval::{order_of, scored_in_order};
 use crate::measures::{Averaging, Fidelity, Judgements, RankedLists, RunEvaluation, compare_orders, evaluate_run};
 use crate::stats::mean;
 
@@ -90,15 +90,22 @@ impl Scoring<'_> {
     }
 }
 
+fn first_stage_lists(samples: &[RankingSample]) -> RankedLists {
+    samples.iter().map(|sample| (sample.query_id.clone(), first_stage_list(sample))).collect()
+}
+
 /// Candidates as they come. Where the first stage left scores they decide, ties included, as trec_eval would read its
 /// run; a list without them keeps its order.
-fn first_stage_lists(samples: &[RankingSample]) -> RankedLists {
-    let list = |sample: &RankingSample| {
-        let scored = |p: &data::Passage| Some((p.doc_id.clone(), f64::from(p.first_stage_score?)));
-        let scores: Option<Vec<(String, f64)>> = sample.passages.iter().map(scored).collect();
-        scores.unwrap_or_else(|| scored_in_order(sample.passages.iter().map(|p| p.doc_id.as_str())))
-    };
-    samples.iter().map(|sample| (sample.query_id.clone(), list(sample))).collect()
+fn first_stage_list(sample: &RankingSample) -> Vec<(String, f64)> {
+    let scored = |p: &data::Passage| Some((p.doc_id.clone(), f64::from(p.first_stage_score?)));
+    let scores: Option<Vec<(String, f64)>> = sample.passages.iter().map(scored).collect();
+    scores.unwrap_or_else(|| scored_in_order(sample.passages.iter().map(|p| p.doc_id.as_str())))
+}
+
+/// Places in `sample.passages` in the order that the row [`FIRST_STAGE`] is scored by.
+#[must_use]
+pub fn first_stage_order(sample: &RankingSample) -> Vec<usize> {
+    order_of(&first_stage_list(sample))
 }
 
 fn reranked_lists(samples: &[RankingSample], lines: &[&DecoderLine]) -> RankedLists {

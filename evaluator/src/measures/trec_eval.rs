@@ -98,6 +98,19 @@ pub fn scored_in_order<'a>(doc_ids: impl ExactSizeIterator<Item = &'a str>) -> V
     doc_ids.enumerate().map(|(place, id)| (id.to_owned(), (n - place) as f64)).collect()
 }
 
+/// Places in `list` in the order in which trec_eval reads documents with these scores: highest first in single precision, ties
+/// by document id from the last to the first.
+#[must_use]
+pub fn order_of(list: &[(String, f64)]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..list.len()).collect();
+    // -0.0 and 0.0 are a tie, so partial_cmp
+    let compare = |(a, x): &(String, f64), (b, y): &(String, f64)| {
+        (*y as f32).partial_cmp(&(*x as f32)).unwrap_or(std::cmp::Ordering::Equal).then_with(|| b.cmp(a))
+    };
+    order.sort_by(|a, b| compare(&list[*a], &list[*b]));
+    order
+}
+
 /// One query's list as grades.
 struct JudgedList {
     /// Grade of each retrieved document, best place first; `None` when not judged.
@@ -119,13 +132,10 @@ impl JudgedList {
                 return Err(EvaluatorError::ScoreNotANumber { query: query.into(), document: document.clone() });
             }
         }
-        let mut order: Vec<(f32, &str)> = list.iter().map(|(id, score)| (*score as f32, id.as_str())).collect();
-        // -0.0 and 0.0 are a tie, so partial_cmp; NaN was refused above
-        order.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(std::cmp::Ordering::Equal).then_with(|| b.1.cmp(a.1)));
         let mut ideal: Vec<i32> = grades.values().copied().filter(|grade| *grade > 0).collect();
         ideal.sort_unstable_by_key(|grade| std::cmp::Reverse(*grade));
         Ok(Self {
-            retrieved: order.iter().map(|(_, id)| grades.get(*id).copied()).collect(),
+            retrieved: order_of(list).into_iter().map(|item| grades.get(&list[item].0).copied()).collect(),
             ideal,
             num_nonrelevant: grades.values().filter(|grade| **grade == 0).count(),
         })

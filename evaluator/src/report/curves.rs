@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 
 use super::plot::{Axis, GRID, INK, MUTED, SERIES, failed, finish, text};
 use crate::EvaluatorError;
+use crate::stats::percentile;
 
 /// Columns of the log that say how the run went, not what it learned.
-const NOT_A_LOSS: [&str; 12] = [
+const NOT_A_LOSS: [&str; 13] = [
     "kind",
     "step",
     "learning_rate",
@@ -22,6 +23,7 @@ const NOT_A_LOSS: [&str; 12] = [
     "epoch",
     "skipped_steps",
     "communication_seconds",
+    "peak_memory_mib",
     "seconds",
 ];
 
@@ -45,6 +47,29 @@ pub struct StageCurves {
     pub name: String,
     /// The loss, its parts, then what was evaluated on the way.
     pub curves: Vec<Curve>,
+    pub(super) cost: Cost,
+}
+
+/// What the steps took, as far as they were logged.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Cost {
+    steps: f64,
+    step_seconds: Vec<f64>,
+    tokens_per_second: Vec<f64>,
+    communication_seconds: Vec<f64>,
+    /// At the fullest moment; 0 where the log does not say.
+    peak_memory_mib: f64,
+}
+
+impl Cost {
+    fn add(&mut self, values: &Map<String, Value>) {
+        let number = |key: &str| values.get(key).and_then(Value::as_f64);
+        self.steps = self.steps.max(number("step").unwrap_or(0.0));
+        self.peak_memory_mib = self.peak_memory_mib.max(number("peak_memory_mib").unwrap_or(0.0));
+        self.step_seconds.extend(number("step_seconds"));
+        self.tokens_per_second.extend(number("tokens_per_second"));
+        self.communication_seconds.extend(number("communication_seconds"));
+    }
 }
 
 impl StageCurves {
@@ -54,7 +79,7 @@ impl StageCurves {
     /// The file cannot be read, a line in its middle is not a JSON object.
     pub fn read(name: &str, path: &Path) -> Result<Self, EvaluatorError> {
         let text = std::fs::read_to_string(path).map_err(EvaluatorError::io(path))?;
-        let mut stage = Self { name: name.to_owned(), curves: Vec::new() };
+        let mut stage = Self { name: name.to_owned(), ..Self::default() };
         let num_lines = text.lines().count();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match serde_json::from_str::<Map<String, Value>>(line) {
@@ -69,6 +94,9 @@ impl StageCurves {
     fn add(&mut self, values: &Map<String, Value>) {
         let Some(step) = values.get("step").and_then(Value::as_f64) else { return };
         let is_eval = values.get("kind").and_then(Value::as_str) == Some("eval");
+        if !is_eval {
+            self.cost.add(values);
+        }
         for (key, value) in values {
             let Some(value) = value.as_f64().filter(|value| value.is_finite()) else { continue };
             if NOT_A_LOSS.contains(&key.as_str()) {
@@ -81,6 +109,27 @@ impl StageCurves {
             });
             self.curves[index].points.push((step, value));
         }
+    }
+
+    /// What the stage took: name and figure.
+    pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
+        let cost = &self.cost;
+        let mut facts = vec![("steps", format!("{}", cost.steps))];
+        let median = |values: &[f64]| (!values.is_empty()).then(|| percentile(values, 50.0));
+        if let Some(seconds) = median(&cost.step_seconds) {
+            facts.push(("s a step (median)", format!("{seconds:.2}")));
+        }
+        if let Some(rate) = median(&cost.tokens_per_second) {
+            facts.push(("tokens/s (median)", format!("{rate:.0}")));
+        }
+        let (waited, all) = (cost.communication_seconds.iter().sum::<f64>(), cost.step_seconds.iter().sum::<f64>());
+        if waited > 0.0 {
+            facts.push(("of it communication", format!("{:.1} %", 100.0 * waited / all)));
+        }
+        if cost.peak_memory_mib > 0.0 {
+            facts.push(("GiB at the fullest moment", format!("{:.2}", cost.peak_memory_mib / 1024.0)));
+        }
+        facts
     }
 
     /// A picture per curve.
@@ -159,7 +208,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let lines = [
-            r#"{"kind":"train","step":1,"loss":2.0,"lm":1.5,"ranking":0.05,"learning_rate":0.1,"grad_norm":3}"#,
+            r#"{"kind":"train","step":1,"loss":2.0,"lm":1.5,"ranking":0.05,"learning_rate":0.1,"grad_norm":3,"step_seconds":2.0,"peak_memory_mib":1536}"#,
             r#"{"kind":"train","step":2,"loss":null,"lm":1.4,"ranking":0.04}"#,
             r#"{"kind":"eval","step":2,"ndcg_cut_10":0.5}"#,
             r#"{"kind":"train","st"#,
@@ -168,6 +217,9 @@ mod tests {
         let stage = StageCurves::read("sft", &path).unwrap();
         let names: Vec<_> = stage.curves.iter().map(|c| (c.name.as_str(), c.points.len())).collect();
         assert_eq!(names, [("loss", 1), ("lm", 2), ("ranking", 2), ("eval ndcg_cut_10", 1)]);
+        let facts = stage.facts();
+        assert_eq!(facts[0], ("steps", "2".to_owned()));
+        assert_eq!(facts[1..], [("s a step (median)", "2.00".into()), ("GiB at the fullest moment", "1.50".into())]);
         std::fs::write(&path, "oops\n{}\n").unwrap();
         assert!(StageCurves::read("sft", &path).unwrap_err().to_string().contains("metrics.jsonl:1:"));
     }

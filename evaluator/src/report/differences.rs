@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use data::RankingSample;
 use serde::Serialize;
 
-use crate::evaluate::{FIRST_STAGE, PredictionLine};
+use crate::evaluate::{FIRST_STAGE, PredictionLine, first_stage_order};
 
 /// Queries of a table at most: the page stays small.
 const MAX_QUERIES: usize = 1000;
@@ -21,7 +21,7 @@ const MAX_LETTERS: usize = 200;
 pub struct Side<'a> {
     /// As tables name it.
     pub label: &'a str,
-    /// Decoder, [`FIRST_STAGE`] for the candidates as they come.
+    /// Decoder, [`FIRST_STAGE`] for the candidates as retrieval ranked them.
     pub decoder: &'a str,
     /// The measure per query.
     pub values: &'a [f64],
@@ -125,7 +125,7 @@ fn by_query(lines: &[PredictionLine]) -> BTreeMap<&str, &PredictionLine> {
 
 fn top(side: &Side<'_>, lines: &BTreeMap<&str, &PredictionLine>, sample: &RankingSample) -> Option<Vec<TopPassage>> {
     let order: Vec<usize> = if side.decoder == FIRST_STAGE {
-        (0..sample.passages.len()).collect()
+        first_stage_order(sample)
     } else {
         let line = lines.get(sample.query_id.as_str())?;
         let own = line.decoders.iter().find(|own| own.decoder == side.decoder)?;
@@ -187,6 +187,17 @@ mod tests {
         let (label, passages) = &found.rows[0].orders[0];
         assert_eq!((label.as_str(), passages.len(), passages[1].label), ("new", 3, Some(1)));
         assert!(passages[0].text.ends_with('…') && passages[0].text.chars().count() == MAX_LETTERS);
+    }
+
+    #[test]
+    fn the_first_stage_is_shown_by_its_scores() {
+        let mut shuffled = sample(0);
+        for (passage, score) in shuffled.passages.iter_mut().zip([1.0, 3.0, 1.0]) {
+            passage.first_stage_score = Some(score);
+        }
+        let side = Side { label: "bm25", decoder: FIRST_STAGE, values: &[], lines: &[] };
+        let ids: Vec<String> = top(&side, &BTreeMap::new(), &shuffled).unwrap().into_iter().map(|p| p.id).collect();
+        assert_eq!(ids, ["d1", "d2", "d0"], "ties from the last id to the first, as trec_eval");
     }
 
     #[test]

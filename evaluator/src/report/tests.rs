@@ -94,7 +94,7 @@ fn stage(name: &str, parts: &[(&str, f64)]) -> StageCurves {
     let mut curves: Vec<Curve> = parts.iter().map(curve).collect();
     let evaluated = (0..6).map(|i| (f64::from(i) * 60.0, 0.5 + 0.05 * f64::from(i))).collect();
     curves.push(Curve { name: "eval ndcg_cut_10".into(), points: evaluated });
-    StageCurves { name: name.into(), curves }
+    StageCurves { name: name.into(), curves, ..StageCurves::default() }
 }
 
 pub(super) fn decoder_line(name: &str, order: Vec<u16>) -> DecoderLine {
@@ -295,7 +295,8 @@ fn an_empty_report_is_a_page_too() {
 #[test]
 fn flat_and_short_curves_are_drawn() {
     let points = vec![(1.0, 2.0), (2.0, 2.0)];
-    let stage = StageCurves { name: "s".into(), curves: vec![Curve { name: "loss".into(), points }] };
+    let stage =
+        StageCurves { name: "s".into(), curves: vec![Curve { name: "loss".into(), points }], ..StageCurves::default() };
     assert_eq!(stage.plots().unwrap().len(), 1);
     let trade_off = TradeOff { set: "s".into(), measure: "m".into(), points: Vec::new(), first_stage: None };
     assert!(points::plot(&trade_off).unwrap().starts_with("<svg"));

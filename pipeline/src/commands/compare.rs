@@ -1,6 +1,6 @@
 //! `monopass compare`: runs side by side, query by query.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use evaluator::evaluate::{RowName, RunBaseline, RunEvaluations, SetEvaluation, runs_table};
@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::print_json;
 use crate::cli::CompareArgs;
+use crate::config::difference::differences;
 use crate::failure::{InputError, UsageError};
+use crate::run_folder::RunFolder;
 use crate::stages::evaluate::EVALUATIONS_FILE;
 use crate::write_whole::{read_json, write_whole};
 
@@ -34,13 +36,25 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let table = runs_table(&runs, &baseline, &measures, &Bootstrap::default())
         .map_err(|error| UsageError::new(error.to_string(), "`monopass runs show RUN` lists a run's rows"))?;
     if let Some(folder) = &args.out {
-        write(&table, &runs, folder)?;
+        write(&table, &runs, settings(&args.runs)?, folder)?;
     }
     if args.json {
         return print_json(&json!({ "table": table }));
     }
     println!("{}", table.render_terminal(None));
     Ok(())
+}
+
+/// Where the runs' settings differ; a run without its resolved file has an empty column.
+fn settings(runs: &[PathBuf]) -> anyhow::Result<Option<Table>> {
+    let mut settings = Vec::new();
+    for run in runs {
+        let file = RunFolder::at(run).config();
+        let text = if file.exists() { std::fs::read_to_string(&file)? } else { String::new() };
+        let value = serde_yaml::from_str(&text).with_context(|| format!("cannot read `{}`", file.display()))?;
+        settings.push((run.display().to_string(), value));
+    }
+    Ok(differences("Settings that differ", &settings))
 }
 
 fn read(run: &Path) -> anyhow::Result<RunEvaluations> {
@@ -69,7 +83,7 @@ fn row_name(text: &str) -> anyhow::Result<RunBaseline> {
 }
 
 /// The table in every format, and a page.
-fn write(table: &Table, runs: &[RunEvaluations], folder: &Path) -> anyhow::Result<()> {
+fn write(table: &Table, runs: &[RunEvaluations], settings: Option<Table>, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     for format in TableFormat::ALL {
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
@@ -79,7 +93,7 @@ fn write(table: &Table, runs: &[RunEvaluations], folder: &Path) -> anyhow::Resul
     let page = Report {
         title: names.join(" and "),
         summary: "Runs side by side, query by query.".to_owned(),
-        tables: vec![table.clone()],
+        tables: [table.clone()].into_iter().chain(settings).collect(),
         environment: vec![
             ("program".to_owned(), format!("monopass {}", env!("CARGO_PKG_VERSION"))),
             ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),

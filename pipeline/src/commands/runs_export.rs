@@ -32,8 +32,11 @@ pub fn to_mlflow(runs: &[PathBuf], store: &Path) -> anyhow::Result<()> {
         }
         let (config, _) = load_with_source(&folder.config(), &[])?;
         let results = results(&folder)?;
-        let models: Vec<&str> =
+        let mut models: Vec<&str> =
             [BASE].into_iter().chain(config.stages().iter().map(|stage| stage.name.as_str())).collect();
+        // systems with a name of their own, models from elsewhere
+        let others: Vec<&str> = results.keys().map(String::as_str).filter(|name| !models.contains(name)).collect();
+        models.extend(others);
         let exported = models.iter().map(|model| model_run(&folder, &config, model, &results));
         let exported: Vec<MlflowRun> = exported.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
         mlflow::write(store, &config.name, &exported)?;

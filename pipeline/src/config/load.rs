@@ -64,6 +64,14 @@ impl ConfigSource {
         Ok(source)
     }
 
+    /// The file without what was set from the command line.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn as_written(&self) -> Result<Self, ConfigError> {
+        Self::from_text(&self.file, self.text.clone(), &[])
+    }
+
     /// The typed value.
     ///
     /// # Errors

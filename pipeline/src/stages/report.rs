@@ -7,12 +7,15 @@ use data::prepared::Card;
 use evaluator::answer::{AnswerEvaluation, answers_table};
 use evaluator::evaluate::SetEvaluation;
 use evaluator::report::{DataCard, Headline, Report, StageCurves, mask_picture, points_of};
+use evaluator::table::Table;
 use model::{BranchAlignment, TargetAlignment, Tokenizer};
 
 use super::evaluate::{EVALUATIONS_FILE, OVERLAPS_FILE, tables_of};
 use super::overlap::Overlap;
 use super::{Experiment, answer, prepare, report_queries};
-use crate::config::resolved::to_yaml;
+use crate::config::difference::differences;
+use crate::config::experiment::ExperimentConfig;
+use crate::config::resolved::{to_value, to_yaml};
 use crate::failure::InputError;
 use crate::stamp::Inputs;
 use crate::write_whole::read_json;
@@ -88,6 +91,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         Some(evaluate) => report_queries::of(experiment, evaluate, &evaluations)?,
         None => (Vec::new(), Vec::new()),
     };
+    tables.extend(changes(experiment)?);
     let measure = config.evaluate.as_ref().and_then(|evaluate| evaluate.measures.first().copied());
     let mut sets: Vec<&str> = evaluations.iter().map(|evaluation| evaluation.set.as_str()).collect();
     sets.dedup();
@@ -109,6 +113,17 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         config: to_yaml(config)?,
         environment: environment(experiment),
     })
+}
+
+/// What the command line changed of the file; none where the file alone makes no experiment.
+fn changes(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
+    let file = experiment.source.file.display().to_string();
+    let Ok(mut written) = experiment.source.as_written().and_then(|source| source.decode::<ExperimentConfig>()) else {
+        return Ok(None);
+    };
+    written.fill_in();
+    let both = [(file.clone(), to_value(&written)?), ("this run".to_owned(), to_value(&experiment.config)?)];
+    Ok(differences(&format!("Changes to {file}"), &both))
 }
 
 /// A file beside the tables; the default when it is not there.
@@ -188,6 +203,9 @@ fn layouts(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, String)>>
     let Some(set) = experiment.config.answer.as_ref().and_then(|answer| answer.sets.first()) else {
         return Ok(Vec::new());
     };
+    if !experiment.folder.set(set).exists() {
+        return Ok(Vec::new());
+    }
     let mut texts = prepare::texts(experiment, set)?;
     texts.truncate(1);
     let title = texts.first().map_or_else(String::new, |text| format!("Text {} of {set}", text.id));
@@ -206,6 +224,7 @@ fn environment(experiment: &Experiment<'_>) -> Vec<(String, String)> {
     vec![
         text("program", format!("monopass {}", env!("CARGO_PKG_VERSION"))),
         text("experiment file", experiment.source.file.display().to_string()),
+        text("to run it again", format!("monopass run {}", experiment.folder.config().display())),
         text("model", experiment.config.model.path.clone()),
         text("device", experiment.config.model.device.to_string()),
         text("cores and threads", format!("{cores}, {}", tch::get_num_threads())),

@@ -15,7 +15,7 @@ type Lines<'a> = BTreeMap<&'a str, Vec<PredictionLine>>;
 /// Both, set by set.
 ///
 /// # Errors
-/// When predictions or the prepared sets cannot be read.
+/// When predictions or a prepared set cannot be read.
 pub fn of(
     experiment: &Experiment<'_>,
     config: &EvaluateConfig,
@@ -31,7 +31,8 @@ pub fn of(
     for set in sets {
         let of_set: Vec<SetEvaluation> = evaluations.iter().filter(|own| own.set == set).cloned().collect();
         let lines = lines(experiment, set, &of_set)?;
-        let samples = prepare::samples(experiment, set)?;
+        // a run that was copied here may have left its sets behind: ids are shown without their texts then
+        let samples = if experiment.folder.set(set).exists() { prepare::samples(experiment, set)? } else { Vec::new() };
         differences.extend(difference(config, &of_set, &lines, &samples));
         orders.extend(of_set.iter().filter_map(|evaluation| {
             let title = format!("{} on {set}", evaluation.model);
