@@ -7,7 +7,7 @@ use data::SetReport;
 use data::rows::{for_each_row, text_of};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: monopass_fuzz::let_caught_panics_pass(), |bytes: &[u8]| {
     let path = monopass_fuzz::file("rows", bytes);
     let _ = for_each_row(&path, &mut SetReport::default(), |_, row, _| {
         let _ = text_of(&row, &["text", "query"]);

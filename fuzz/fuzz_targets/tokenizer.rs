@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use model::{ChatMessage, Tokenizer};
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: monopass_fuzz::let_caught_panics_pass(), |bytes: &[u8]| {
     let cut = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     monopass_fuzz::file("tokenizer.json", &bytes[..cut]);
     monopass_fuzz::file("tokenizer_config.json", bytes.get(cut + 1..).unwrap_or_default());

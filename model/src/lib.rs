@@ -18,6 +18,7 @@ pub mod estimate;
 pub mod folder;
 pub mod gguf;
 pub mod gradient_checkpointing;
+pub mod guard;
 pub mod head_folder;
 pub mod key_ranges;
 pub mod kv_cache;

@@ -9,6 +9,7 @@ use crate::ModelError;
 use crate::atomic_write;
 use crate::chat_template::{ChatTemplate, TemplateDate};
 use crate::error::{parse_json, read, read_if_present};
+use crate::guard::guarded;
 use crate::special_tokens::{eos_token_ids, template_tokens};
 
 /// Files that make up a tokenizer; all but the first may be absent.
@@ -100,14 +101,16 @@ impl Tokenizer {
 
     /// Token ids; `add_special_tokens` puts BOS and the like (never for chat-templated text).
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i64>, ModelError> {
-        let encoding = self.inner.tokenizer.encode_fast(text, add_special_tokens).map_err(|e| self.problem(&e))?;
+        let encode = || self.inner.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| error.to_string());
+        let encoding = guarded(encode).map_err(|problem| self.problem(problem))?;
         Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
     }
 
     /// Text. Ids outside the vocabulary are left out.
     pub fn decode(&self, ids: &[i64], skip_special_tokens: bool) -> Result<String, ModelError> {
         let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
-        self.inner.tokenizer.decode(&ids, skip_special_tokens).map_err(|e| self.problem(&e))
+        let decode = || self.inner.tokenizer.decode(&ids, skip_special_tokens).map_err(|error| error.to_string());
+        guarded(decode).map_err(|problem| self.problem(problem))
     }
 
     /// The chat template's text of `messages`.
@@ -165,16 +168,17 @@ impl Tokenizer {
         &self.inner.fingerprint
     }
 
-    fn problem(&self, error: &tokenizers::Error) -> ModelError {
-        ModelError::Tokenizer { path: self.inner.folder.clone(), problem: error.to_string() }
+    fn problem(&self, problem: String) -> ModelError {
+        ModelError::Tokenizer { path: self.inner.folder.clone(), problem }
     }
 }
 
 fn load_tokenizer(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer, ModelError> {
-    let failed = |error: tokenizers::Error| ModelError::Tokenizer { path: path.into(), problem: error.to_string() };
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(failed)?;
+    let failed = |problem: String| ModelError::Tokenizer { path: path.into(), problem };
+    let read = || tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string());
+    let mut tokenizer = guarded(read).map_err(failed)?;
     // some files carry the cut and padding of the run that saved them
-    tokenizer.with_truncation(None).map_err(failed)?;
+    tokenizer.with_truncation(None).map_err(|error| failed(error.to_string()))?;
     tokenizer.with_padding(None);
     Ok(tokenizer)
 }
@@ -214,4 +218,23 @@ fn fingerprint(tokenizer: &[u8], template: Option<&str>) -> String {
     hasher.update(tokenizer);
     hasher.update(template.unwrap_or("").as_bytes());
     hasher.finalize().to_hex()[..32].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_decoder_is_an_error() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/data/bytes/tokenizer.json");
+        let whole = std::fs::read_to_string(golden).unwrap();
+        let (before, after) = whole.split_at(whole.find("\"decoder\"").unwrap());
+        // an open text within the decoder: the tokenizers crate gives up there
+        let damaged = format!("{before}{}", after.replacen("\"use_regex\": ", "\"\n", 1));
+        assert_ne!(damaged, whole);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), damaged).unwrap();
+        let error = Tokenizer::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("gave up"), "{error}");
+    }
 }

@@ -103,6 +103,13 @@ fn what_cannot_be_imported_is_named() {
     assert!(error.contains("`gemma`") && error.contains("qwen3"), "{error}");
     let error = import_changed(&replace(b"blk.0.ffn_up.weight", b"blk.0.ffn_xp.weight"));
     assert!(error.contains("ffn_xp"), "{error}");
+    let error = import_changed(&|bytes| {
+        let key = b"llama.block_count";
+        let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len();
+        assert_eq!(bytes[at..at + 4], [4, 0, 0, 0], "an unsigned number of four bytes");
+        bytes[at + 4..at + 8].copy_from_slice(&16_777_216u32.to_le_bytes());
+    });
+    assert!(error.contains("llama.block_count` is `16777216`"), "{error}");
     // name, two dimensions, their sizes, then the type: bf16 (30) becomes IQ4_XS (23)
     let error = import_changed(&|bytes| {
         let name = b"blk.0.ffn_up.weight";

@@ -7,7 +7,7 @@ use monopass::cli::Cli;
 use monopass::failure::{Ending, ending};
 
 fn main() -> ExitCode {
-    end_quietly_on_a_closed_pipe();
+    print_only_panics_that_are_faults();
     native::runtime::init();
     let cli = Cli::parse();
     monopass::logging::init(cli.verbose, cli.quiet);
@@ -30,10 +30,14 @@ fn main() -> ExitCode {
     ending.into()
 }
 
-/// `monopass metrics ... | head` closes our stdout early: that is the reader's wish and no fault to report.
-fn end_quietly_on_a_closed_pipe() {
+/// `monopass metrics ... | head` closes our stdout early: that is the reader's wish and no fault to report. A decoder's panic on a
+/// damaged file is told as an error.
+fn print_only_panics_that_are_faults() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if model::guard::panics_are_told_as_errors() {
+            return;
+        }
         let closed = panic.payload().downcast_ref::<String>();
         if closed.is_some_and(|text| text.starts_with("failed printing to stdout") && text.contains("Broken pipe")) {
             std::process::exit(0);

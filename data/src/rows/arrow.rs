@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use polars_arrow::array::{
@@ -17,6 +16,7 @@ use polars_arrow::io::ipc::read as ipc;
 use polars_parquet::read::{self as parquet, BasicDecompressor, PageReader, RowGroupMetadata};
 use serde_json::{Map, Value};
 
+use super::arrow_claims;
 use crate::{DataError, files};
 
 type Each<'a> = &'a mut dyn FnMut(u64, Value) -> Result<ControlFlow<()>, DataError>;
@@ -71,6 +71,10 @@ fn group_column(
 pub(super) fn ipc_file_rows(path: &Path, each: Each<'_>) -> Result<(), DataError> {
     let mut bytes = Cursor::new(files::read_bytes(path)?);
     let metadata = guarded(path, || ipc::read_file_metadata(&mut bytes).map_err(|e| e.to_string()))?;
+    let dictionaries = metadata.dictionaries.as_deref().unwrap_or_default();
+    for blocks in [&metadata.blocks, dictionaries] {
+        guarded(path, || arrow_claims::check_blocks(bytes.get_ref(), blocks))?;
+    }
     let names: Vec<String> = metadata.schema.iter_names().map(ToString::to_string).collect();
     let mut batches = ipc::FileReader::new(bytes, metadata, None, None);
     let mut row = 0;
@@ -86,6 +90,7 @@ pub(super) fn ipc_file_rows(path: &Path, each: Each<'_>) -> Result<(), DataError
 /// Rows of an Arrow IPC stream.
 pub(super) fn ipc_stream_rows(path: &Path, each: Each<'_>) -> Result<(), DataError> {
     let mut bytes = Cursor::new(files::read_bytes(path)?);
+    guarded(path, || arrow_claims::check_stream(bytes.get_ref()))?;
     let metadata = guarded(path, || ipc::read_stream_metadata(&mut bytes).map_err(|e| e.to_string()))?;
     let names: Vec<String> = metadata.schema.iter_names().map(ToString::to_string).collect();
     let mut states = ipc::StreamReader::new(bytes, metadata, None);
@@ -187,11 +192,6 @@ fn list(array: &dyn Array) -> Result<Value, String> {
     (0..array.len()).map(|index| value(array, index)).collect::<Result<Vec<_>, _>>().map(Value::Array)
 }
 
-/// Runs a decoder on bytes from outside: its errors, and its panics on damaged files, become typed errors.
-fn guarded<T>(path: &Path, decode: impl FnOnce() -> Result<T, String>) -> Result<T, DataError> {
-    let failed = |message| DataError::Table { path: path.to_owned(), message };
-    match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(result) => result.map_err(failed),
-        Err(_) => Err(failed("damaged (the reader gave up)".to_owned())),
-    }
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, String>) -> Result<T, DataError> {
+    model::guard::guarded(read).map_err(|message| DataError::Table { path: path.to_owned(), message })
 }

@@ -3,6 +3,7 @@
 //! The kind of file is read from its first bytes, not from its name; gzip is unpacked first.
 
 mod arrow;
+mod arrow_claims;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -1,11 +1,13 @@
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use super::golden;
-use crate::DataError;
+use crate::rows::for_each_row;
 use crate::sources::{
     BrokenResponse, ConversationsConfig, GeneratedConfig, GeneratedPart, JsonlConfig, RankingSetConfig, SourceConfig,
     TargetConfig, load,
 };
+use crate::{DataError, SetReport};
 
 fn jsonl(path: PathBuf) -> RankingSetConfig {
     RankingSetConfig::new(SourceConfig::Jsonl(JsonlConfig { path }))
@@ -101,6 +103,25 @@ fn truncated_and_damaged_tables_are_errors_that_name_the_file() {
             }
             // A flipped byte inside a text cannot be seen; it must only not bring the program down.
         }
+    }
+}
+
+/// Lengths that a file only claims must not be allocated: the program would end for want of memory.
+#[test]
+fn no_byte_of_a_table_can_end_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows");
+    for (name, step) in [("conversations.arrows", 1), ("conversations.arrow", 1), ("conversations.parquet", 5)] {
+        let whole = std::fs::read(golden(name)).unwrap();
+        let mut refused = 0;
+        for place in (0..whole.len()).step_by(step) {
+            let mut bytes = whole.clone();
+            bytes[place] = if bytes[place] == 0xff { 0x7f } else { 0xff };
+            std::fs::write(&path, bytes).unwrap();
+            let go_on = |_, _, _: &mut SetReport| Ok(ControlFlow::Continue(()));
+            refused += usize::from(for_each_row(&path, &mut SetReport::default(), go_on).is_err());
+        }
+        assert!(refused > 50, "{name}: {refused} of {}", whole.len());
     }
 }
 

@@ -39,6 +39,12 @@ pub fn config(file: &GgufFile) -> Result<Map<String, Value>, GgufError> {
     let table = file.tensors.get("token_embd.weight");
     let vocab = table.and_then(|table| table.shape.first()).copied();
     let vocab = vocab.ok_or_else(|| GgufError::MissingTensor { name: "token_embd.weight".into() })?;
+    let layers = integer("block_count")?;
+    // each layer has tensors of its own: a damaged count would ask for names without end
+    if usize::try_from(layers).map_or(true, |layers| layers > file.tensors.len()) {
+        let wanted = "no more than the tensors of the file";
+        return Err(GgufError::Value { key: key("block_count"), got: layers.to_string(), wanted });
+    }
     let epsilon = metadata.float(&key("attention.layer_norm_rms_epsilon"))?.unwrap_or(1e-5);
     let theta = metadata.float(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     let has = |name: &str| file.tensors.contains_key(name);
@@ -48,7 +54,7 @@ pub fn config(file: &GgufFile) -> Result<Map<String, Value>, GgufError> {
         "vocab_size": vocab,
         "hidden_size": hidden,
         "intermediate_size": integer("feed_forward_length")?,
-        "num_hidden_layers": integer("block_count")?,
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "num_key_value_heads": metadata.integer(&key("attention.head_count_kv"))?.unwrap_or(heads),
         "head_dim": head_dim,
@@ -109,10 +115,13 @@ fn llama3_scaling(divisors: &[f32], head_dim: i64, theta: f64) -> Result<Value, 
         high_freq_factor: 4.0,
         original_max_position_embeddings: 8192.0,
     };
+    if divisors.len() as i64 != head_dim / 2 {
+        return Err(GgufError::RopeFrequencies);
+    }
     let plain = inverse_frequencies(head_dim, theta, RopeScaling::Default);
     let scaled = inverse_frequencies(head_dim, theta, scaling);
     let agrees = |((divisor, plain), scaled): ((&f32, &f32), &f32)| (plain / scaled / divisor - 1.0).abs() < 1e-3;
-    let same = divisors.len() == plain.len() && divisors.iter().zip(&plain).zip(&scaled).all(agrees);
+    let same = divisors.iter().zip(&plain).zip(&scaled).all(agrees);
     if !same {
         return Err(GgufError::RopeFrequencies);
     }
