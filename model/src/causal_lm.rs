@@ -57,7 +57,9 @@ impl CausalLm {
         if crate::peft::is_adapter_folder(folder) {
             return crate::peft::load_with_base(folder, None, options);
         }
-        let mut model = Self::uninitialised(ModelConfig::load(folder)?, options);
+        let config = ModelConfig::load(folder)?;
+        crate::estimate::check_files_hold(&config, crate::weights::bytes(folder)?, folder)?;
+        let mut model = Self::uninitialised(config, options);
         model.generation_config = crate::error::read_if_present(&folder.join("generation_config.json"))?;
         crate::weights::load_folder(&model, folder)?;
         Ok(model)

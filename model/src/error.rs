@@ -88,6 +88,16 @@ pub enum ModelError {
         /// The index.
         path: PathBuf,
     },
+    /// A config describes a larger model than its files hold.
+    #[error("the config describes {described} weights, but the files of `{}` have {bytes} bytes; config.json is another model's or damaged, or the files are cut short: fetch them again", place.display())]
+    FilesTooSmall {
+        /// Weights of the config.
+        described: i64,
+        /// Bytes of all files with weights.
+        bytes: u64,
+        /// Folder or file.
+        place: PathBuf,
+    },
     /// A weight the model needs is in no file.
     #[error("tensor `{name}` is missing from `{}`{}", place.display(), more(*others))]
     MissingTensor {

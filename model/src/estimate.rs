@@ -1,5 +1,8 @@
 //! Parameters and memory of a model from its config alone, before anything is loaded.
 
+use std::path::Path;
+
+use crate::ModelError;
 use crate::config::ModelConfig;
 use crate::lora::LoraConfig;
 
@@ -12,20 +15,40 @@ pub struct ParameterCount {
     pub non_embedding: i64,
 }
 
-/// Weights of a model of this shape; equals `CausalLm::num_parameters` of a loaded one.
+/// Weights of a model of this shape; equals `CausalLm::num_parameters` of a loaded one. Sizes of a damaged config saturate.
 pub fn parameters(config: &ModelConfig) -> ParameterCount {
-    let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
-    let inner = config.num_attention_heads * config.head_dim;
-    let bias = |has: bool, size: i64| if has { size } else { 0 };
-    let attention = config.qkv_rows() * hidden
-        + bias(config.qkv_bias, config.qkv_rows())
+    let wide = i128::from;
+    let (hidden, intermediate) = (wide(config.hidden_size), wide(config.intermediate_size));
+    let (head_dim, heads) = (wide(config.head_dim), wide(config.num_attention_heads));
+    let inner = heads * head_dim;
+    let qkv_rows = inner + 2 * wide(config.num_key_value_heads) * head_dim;
+    let bias = |has: bool, size: i128| if has { size } else { 0 };
+    let attention = qkv_rows * hidden
+        + bias(config.qkv_bias, qkv_rows)
         + inner * hidden
         + bias(config.o_bias, hidden)
-        + bias(config.qk_norm, 2 * config.head_dim);
+        + bias(config.qk_norm, 2 * head_dim);
     let mlp = 3 * hidden * intermediate + bias(config.mlp_bias, 2 * intermediate + hidden);
-    let non_embedding = config.num_hidden_layers * (attention + mlp + 2 * hidden) + hidden;
+    let non_embedding = wide(config.num_hidden_layers) * (attention + mlp + 2 * hidden) + hidden;
     let tables = if config.tie_word_embeddings { 1 } else { 2 };
-    ParameterCount { total: non_embedding + tables * config.vocab_size * hidden, non_embedding }
+    let narrow = |count: i128| i64::try_from(count).unwrap_or(i64::MAX);
+    let total = non_embedding + tables * wide(config.vocab_size) * hidden;
+    ParameterCount { total: narrow(total), non_embedding: narrow(non_embedding) }
+}
+
+/// A byte of a file holds no more weights than this, however they are packed.
+const WEIGHTS_PER_BYTE: u64 = 8;
+
+/// Refuses a config of more weights than `bytes` of files could hold, before memory is taken for them.
+///
+/// # Errors
+/// [`ModelError::FilesTooSmall`].
+pub(crate) fn check_files_hold(config: &ModelConfig, bytes: u64, place: &Path) -> Result<(), ModelError> {
+    let described = parameters(config).total;
+    if described as u64 > bytes.saturating_mul(WEIGHTS_PER_BYTE) {
+        return Err(ModelError::FilesTooSmall { described, bytes, place: place.into() });
+    }
+    Ok(())
 }
 
 /// Weights of adapters on a model of this shape.

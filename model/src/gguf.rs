@@ -81,6 +81,8 @@ pub fn import_as(gguf: &Path, out: &Path, kind: Kind) -> Result<(), ModelError> 
     let tokenizer = vocabulary::tokenizer_files(Metadata(&file.metadata)).map_err(named)?;
     let resolved = ModelConfig::from_value(config)?;
 
+    let bytes = std::fs::metadata(gguf).map_err(|error| named(error.into()))?.len();
+    crate::estimate::check_files_hold(&resolved, bytes, gguf)?;
     write_weights(gguf, &file, &resolved, out, kind)?;
     write_json(&out.join("tokenizer_config.json"), &tokenizer.config)?;
     // one line: indented, the vocabulary would double in size

@@ -186,6 +186,13 @@ mod tests {
         other[0].1 = Tensor::zeros([3, 3], (Kind::Float, Device::Cpu));
         let error = load_with(&other);
         assert!(error.contains("[3, 3]") && error.contains(&all[0].0), "{error}");
+        let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+        let many = config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1000000");
+        assert_ne!(many, config);
+        std::fs::write(folder.path().join("config.json"), many).unwrap();
+        let error = CausalLm::load(folder.path(), &OPTIONS).unwrap_err().to_string();
+        assert!(error.contains("describes") && error.contains("another model's"), "{error}");
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
         std::fs::write(&path, &std::fs::read(&path).unwrap()[..100]).unwrap();
         let error = CausalLm::load(folder.path(), &OPTIONS).unwrap_err().to_string();
         assert!(error.contains("not a whole safetensors file"), "{error}");

@@ -39,6 +39,16 @@ pub(crate) fn load_folder(model: &CausalLm, folder: &Path) -> Result<(), ModelEr
     })
 }
 
+/// Bytes of the folder's weight files, each of which is whole.
+pub(crate) fn bytes(folder: &Path) -> Result<u64, ModelError> {
+    let mut bytes = 0;
+    for path in weight_files(folder)? {
+        SafetensorsFile::open(&path)?;
+        bytes += path.metadata().map_or(0, |metadata| metadata.len());
+    }
+    Ok(bytes)
+}
+
 /// Takes the tensors of one file out of `places`.
 fn load_file(path: &Path, model: &CausalLm, places: &mut HashMap<String, FileTensor>) -> Result<(), ModelError> {
     let file = SafetensorsFile::open(path)?;

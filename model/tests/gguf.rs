@@ -110,6 +110,12 @@ fn what_cannot_be_imported_is_named() {
         bytes[at + 4..at + 8].copy_from_slice(&16_777_216u32.to_le_bytes());
     });
     assert!(error.contains("llama.block_count` is `16777216`"), "{error}");
+    let error = import_changed(&|bytes| {
+        let key = b"llama.feed_forward_length";
+        let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+        bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    });
+    assert!(error.contains("describes") && error.contains("x.gguf") && error.contains("cut short"), "{error}");
     // name, two dimensions, their sizes, then the type: bf16 (30) becomes IQ4_XS (23)
     let error = import_changed(&|bytes| {
         let name = b"blk.0.ffn_up.weight";

@@ -13,10 +13,11 @@ use polars_arrow::array::{
 };
 use polars_arrow::datatypes::Field;
 use polars_arrow::io::ipc::read as ipc;
+use polars_buffer::Buffer;
 use polars_parquet::read::{self as parquet, BasicDecompressor, PageReader, RowGroupMetadata};
 use serde_json::{Map, Value};
 
-use super::arrow_claims;
+use super::{arrow_claims, parquet_claims};
 use crate::{DataError, files};
 
 type Each<'a> = &'a mut dyn FnMut(u64, Value) -> Result<ControlFlow<()>, DataError>;
@@ -58,7 +59,9 @@ fn group_column(
             let message = format!("column `{}` ends after {} of {length} bytes", field.name, bytes.len());
             return Err(DataError::Table { path: path.to_owned(), message });
         }
-        let reader = PageReader::new(Cursor::new(bytes.into()), chunk, vec![], usize::MAX);
+        let bytes = Buffer::from(bytes);
+        guarded(path, || parquet_claims::check_column(&bytes, chunk))?;
+        let reader = PageReader::new(Cursor::new(bytes), chunk, vec![], usize::MAX);
         pages.push(BasicDecompressor::new(reader, vec![]));
         types.push(&chunk.descriptor().descriptor.primitive_type);
     }
@@ -119,6 +122,9 @@ fn emit(
     rows: usize,
     each: Each<'_>,
 ) -> Result<ControlFlow<()>, DataError> {
+    if columns.is_empty() && rows > 0 {
+        return Err(DataError::Table { path: path.to_owned(), message: format!("{rows} rows without a column") });
+    }
     for local in 0..rows {
         *row += 1;
         let mut object = Map::new();

@@ -40,7 +40,8 @@ fn message_at(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
         CONTINUATION => (number(at + 4)?, at + 8),
         size => (size, at + 4),
     };
-    let end = begin.checked_add(size as usize)?;
+    // the reader, too, makes do with the bytes that are left
+    let end = begin.checked_add(size as usize)?.min(bytes.len());
     (size > 0).then_some((bytes.get(begin..end)?, end))
 }
 

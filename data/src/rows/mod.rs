@@ -4,6 +4,7 @@
 
 mod arrow;
 mod arrow_claims;
+mod parquet_claims;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -66,16 +66,17 @@ impl RawConfig {
             return Err(unsupported("hidden_act", act, "silu"));
         }
         let num_key_value_heads = self.num_key_value_heads.unwrap_or(self.num_attention_heads);
-        for (key, got) in [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", num_key_value_heads),
+        // the largest are far beyond any model; a damaged file must not make lists of that length
+        for (key, got, most) in [
+            ("vocab_size", self.vocab_size, 1 << 32),
+            ("hidden_size", self.hidden_size, 1 << 32),
+            ("intermediate_size", self.intermediate_size, 1 << 32),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 20),
+            ("num_attention_heads", self.num_attention_heads, 1 << 32),
+            ("num_key_value_heads", num_key_value_heads, 1 << 32),
         ] {
-            if !(1..=1 << 32).contains(&got) {
-                return Err(invalid(key, got, "a positive number"));
+            if !(1..=most).contains(&got) {
+                return Err(invalid(key, got, &format!("1 to {most}")));
             }
         }
         if self.num_attention_heads % num_key_value_heads != 0 {

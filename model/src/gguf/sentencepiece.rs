@@ -1,7 +1,6 @@
 //! SentencePiece BPE (Llama 2's and Mistral's kind): pieces with scores, bytes for what is unknown. Merges are not in
 //! the file; they follow from the pieces, better scores first.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
@@ -60,7 +59,8 @@ fn merges(tokens: &[&str], scores: &[f64]) -> Vec<[String; 2]> {
     }
     let length = |id: usize| tokens[id].chars().count();
     merges.sort_by(|a, b| {
-        let by_score = scores[b.0].partial_cmp(&scores[a.0]).unwrap_or(Ordering::Equal);
+        // + 0.0: both zeros are one score; in a damaged file some are no numbers
+        let by_score = (scores[b.0] + 0.0).total_cmp(&(scores[a.0] + 0.0));
         by_score.then_with(|| length(b.1).cmp(&length(a.1))).then_with(|| length(b.2).cmp(&length(a.2)))
     });
     merges.into_iter().map(|(_, left, right)| [tokens[left].to_owned(), tokens[right].to_owned()]).collect()
@@ -76,5 +76,13 @@ mod tests {
         let got = merges(&tokens, &[0.0, 0.0, -2.0, -3.0, -1.0]);
         let got: Vec<String> = got.iter().map(|pair| pair.join("+")).collect();
         assert_eq!(got, ["b+a", "a+b", "ab+a", "a+ba"]);
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_are_sorted_somewhere() {
+        let tokens: Vec<String> = (1..60).map(|length| "a".repeat(length)).collect();
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        let scores: Vec<f64> = (0..59).map(|id| if id % 3 == 0 { f64::NAN } else { f64::from(id * 7 % 11) }).collect();
+        assert_eq!(merges(&tokens, &scores).len(), 59 * 58 / 2);
     }
 }
