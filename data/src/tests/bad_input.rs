@@ -125,6 +125,14 @@ fn no_byte_of_a_table_can_end_the_program() {
     }
 }
 
+#[test]
+fn a_page_that_claims_more_values_than_memory_holds_is_an_error() {
+    let go_on = |_, _, _: &mut SetReport| Ok(ControlFlow::Continue(()));
+    let error =
+        for_each_row(&golden("damaged-page.parquet"), &mut SetReport::default(), go_on).unwrap_err().to_string();
+    assert!(error.contains("damaged-page.parquet") && error.contains("claims") && error.contains("values"), "{error}");
+}
+
 fn flipped(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for place in (64..bytes.len()).step_by(251) {
