@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Share of a training step that data-parallel ranks spend in communication and in waiting for each other.
 
-    python3 benches/communication.py [--ranks 2] [--full] [--steps 12]
+    python3 benches/communication.py [--ranks 2] [--full] [--steps 10]
 
 Trains SmolLM2 on generated lists (LoRA; all weights with --full) in one process and in several on the same machine, and prints the share and the
 ratio of tokens per second. Needs a built `monopass` (target/debug, or --monopass) and models/SmolLM2-135M-Instruct (`cargo xtask quickstart`), or --model.
@@ -20,7 +20,7 @@ def main():
     arguments.add_argument("--monopass", default="target/debug/monopass")
     arguments.add_argument("--model", default="models/SmolLM2-135M-Instruct")
     arguments.add_argument("--ranks", type=int, default=2)
-    arguments.add_argument("--steps", type=int, default=12)
+    arguments.add_argument("--steps", type=int, default=10)
     arguments.add_argument("--full", action="store_true")
     given = arguments.parse_args()
 
@@ -46,11 +46,11 @@ def train(given, folder, name, command):
         "model": {"path": given.model, "device": "cpu"},
         "data": {
             "prompt": {"identifiers": "alphabetic", "identifier_position": "after"},
-            "sets": {"lists": {"source": {"generated": {"num_queries": 400, "num_candidates": 20, "seed": 1}}}},
+            "sets": {"lists": {"source": {"generated": {"num_queries": 200, "num_candidates": 8, "seed": 1}}}},
         },
         "train": {
             "precision": "bf16_master",
-            "global_batch_size": 16,
+            "global_batch_size": 8,
             "micro_batch_size": 16,
             "max_micro_batch_tokens": 4096,
             "max_steps": given.steps,

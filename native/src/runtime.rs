@@ -17,23 +17,29 @@ unsafe extern "C" {
 }
 
 /// Call first in `main`: lets libtorch log errors only (`TORCH_CPP_LOG_LEVEL` overrides), keeps freed blocks in the process (see docs/benchmarks.md), fixes the number of threads to
-/// `OMP_NUM_THREADS`, else all cores, and loads libtorch's CUDA part when it lies beside the rest. May be called again.
+/// `OMP_NUM_THREADS`, else the cores over the ranks of this host (`LOCAL_WORLD_SIZE`), and loads libtorch's CUDA part when it lies beside the rest. May be called again.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: sets a variable of the environment; `init` comes first in `main`, before other threads read it.
         unsafe { monopass_quiet_log() };
         keep_freed_memory();
-        let threads = std::env::var("OMP_NUM_THREADS")
-            .ok()
-            .and_then(|value| value.split(',').next()?.trim().parse::<i32>().ok())
-            .filter(|threads| *threads > 0)
-            .or_else(|| i32::try_from(std::thread::available_parallelism().ok()?.get()).ok());
-        if let Some(threads) = threads {
-            tch::set_num_threads(threads);
-        }
+        let said = |name: &str| std::env::var(name).ok().and_then(|value| first_number(&value));
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let threads = num_threads(said("OMP_NUM_THREADS"), said("LOCAL_WORLD_SIZE"), cores);
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
         let _ = cuda_problem();
     });
+}
+
+/// What is asked for, else this process's share of the cores: ranks with a thread for every core would take turns.
+fn num_threads(asked: Option<usize>, ranks_here: Option<usize>, cores: usize) -> usize {
+    asked.unwrap_or_else(|| (cores / ranks_here.unwrap_or(1)).max(1))
+}
+
+/// The first of a list such as OMP_NUM_THREADS may hold; none of 0.
+fn first_number(text: &str) -> Option<usize> {
+    text.split(',').next()?.trim().parse().ok().filter(|number| *number > 0)
 }
 
 /// Why libtorch's CUDA part, though installed, did not load; `None` when it did or when there is none. Loads it.
@@ -89,6 +95,14 @@ mod tests {
         init();
         assert!(tch::get_num_threads() >= 1);
         assert!(cuda_library().is_some() || cuda_problem().is_none());
+    }
+
+    #[test]
+    fn ranks_of_a_host_share_its_cores() {
+        assert_eq!(num_threads(first_number("3,1"), Some(2), 8), 3);
+        assert_eq!(num_threads(None, Some(2), 8), 4);
+        assert_eq!(num_threads(None, Some(16), 8), 1);
+        assert_eq!(num_threads(first_number("0"), first_number("x"), 8), 8);
     }
 
     #[test]

@@ -32,7 +32,7 @@ Exit codes:
 
 Environment:
   MONOPASS_LOG                              what is printed (`debug`, `warn`, `monopass_trainer=trace`)
-  OMP_NUM_THREADS                           threads of one process (default: all cores)
+  OMP_NUM_THREADS                           threads of one process (default: all cores, shared by the ranks of a host)
   RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT
                                             data-parallel training, as torchrun sets them
   HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE
