@@ -23,6 +23,12 @@ const MAKE_WHEELS: &str = include_str!("fake/make_wheels.py");
 /// middle of its second wheel, `damage` makes it deliver a cut torch wheel; each works once.
 const FAKE_PYTHON: &str = include_str!("fake/python3.sh");
 
+/// Room for everything: the tests' wheels are small, and the disk under them may be, too.
+const FAKE_DF: &str = "#!/bin/sh
+echo 'Filesystem 1048576-blocks Used Available Capacity Mounted on'
+echo '/dev/fake 200000 100000 100000 50% /'
+";
+
 /// Stand for cargo, which makes the second, and for the program.
 const FAKE_CARGO: &str = include_str!("fake/cargo.sh");
 const FAKE_MONOPASS: &str = include_str!("fake/monopass.sh");
@@ -35,7 +41,8 @@ impl Machine {
             fs::create_dir(at(name)).unwrap();
         }
         fs::write(at("repository/Cargo.toml"), "[workspace]\n").unwrap();
-        for (name, text) in [("python3", FAKE_PYTHON), ("cargo", FAKE_CARGO), ("monopass", FAKE_MONOPASS)] {
+        let programs = [("python3", FAKE_PYTHON), ("cargo", FAKE_CARGO), ("monopass", FAKE_MONOPASS), ("df", FAKE_DF)];
+        for (name, text) in programs {
             let text = text.replace("HERE", &folder.path().to_string_lossy());
             program(&at("bin").join(name), &text.replace("python3-real", &real_python().to_string_lossy()));
         }
