@@ -214,8 +214,10 @@ fn decoding_against_a_long_cache_equals_the_whole_pass() {
                 &Visible::ranges(&start.narrow(1, at, rows), &end.narrow(1, at, rows)),
                 0.125,
             );
-            let limit = if kind == Kind::Float { 1e-6 } else { 1e-2 };
-            assert!(difference(&part, &whole.narrow(1, at, rows)) < limit);
+            // keys are added up in parts here and in one go there; the generator is shared with other tests, so values vary
+            let limit = if kind == Kind::Float { 5e-6 } else { 1e-2 };
+            let difference = difference(&part, &whole.narrow(1, at, rows));
+            assert!(difference < limit, "{kind:?}, {rows} rows: {difference}");
         }
     }
 }
