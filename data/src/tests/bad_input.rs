@@ -131,6 +131,10 @@ fn a_page_that_claims_more_values_than_memory_holds_is_an_error() {
     let error =
         for_each_row(&golden("damaged-page.parquet"), &mut SetReport::default(), go_on).unwrap_err().to_string();
     assert!(error.contains("damaged-page.parquet") && error.contains("claims") && error.contains("values"), "{error}");
+    // a message that is shorter than it says, of millions of rows without a column
+    let error =
+        for_each_row(&golden("damaged-batch.arrows"), &mut SetReport::default(), go_on).unwrap_err().to_string();
+    assert!(error.contains("damaged-batch.arrows"), "{error}");
 }
 
 fn flipped(bytes: &[u8]) -> Vec<u8> {
