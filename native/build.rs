@@ -1,13 +1,17 @@
-//! Compiles every C++ file of `cpp/` against libtorch; files named `*_avx512.cpp` for AVX-512, whatever the building machine has.
+//! Compiles every C++ file of `cpp/` against libtorch; files named `*_avx512.cpp` for AVX-512, `*_amx.cpp` for AMX too, whatever the
+//! building machine has.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-/// What the kernels of `*_avx512.cpp` may use; `cpu.cpp` asks the processor for the same before calling them.
+/// What the kernels of `*_avx512.cpp` may use; `cpu.cpp` asks the processor for the same before they are called.
 const AVX512: [&str; 7] =
     ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"];
+
+/// What those of `*_amx.cpp` may use besides; compilers of before 2021 do not know them.
+const AMX: [&str; 2] = ["-mamx-tile", "-mamx-bf16"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -15,17 +19,21 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
 
-    let (kernels, sources): (Vec<_>, Vec<_>) = cpp_files()
-        .into_iter()
-        .partition(|path| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("_avx512")));
+    let named = |path: &PathBuf, end: &str| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(end));
+    let (tiles, others): (Vec<_>, Vec<_>) = cpp_files().into_iter().partition(|path| named(path, "_amx"));
+    let (kernels, sources): (Vec<_>, Vec<_>) = others.into_iter().partition(|path| named(path, "_avx512"));
     if sources.is_empty() {
         return;
     }
     let x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
 
     let mut build = base();
+    let amx = x86 && AMX.iter().all(|flag| build.is_flag_supported(flag).unwrap_or(false));
     if x86 {
         build.define("MONOPASS_AVX512", None);
+    }
+    if amx {
+        build.define("MONOPASS_AMX", None);
     }
     if let Some(folders) = nccl_headers() {
         build.define("MONOPASS_NCCL", None).includes(folders);
@@ -39,6 +47,13 @@ fn main() {
             build.flag(flag);
         }
         build.files(&kernels).compile("monopass_kernels");
+    }
+    if amx {
+        let mut build = base();
+        for flag in AVX512.iter().chain(&AMX) {
+            build.flag(flag);
+        }
+        build.files(&tiles).compile("monopass_tiles");
     }
     link_openmp();
 }

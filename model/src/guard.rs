@@ -1,5 +1,6 @@
 //! Panics of libraries on damaged files, made into errors.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,7 +22,13 @@ pub fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String>
     let outer = GUARDED.replace(true);
     let read = catch_unwind(AssertUnwindSafe(read));
     GUARDED.set(outer);
-    read.unwrap_or_else(|_| Err("damaged (the reader gave up)".to_owned()))
+    read.unwrap_or_else(|panic| Err(format!("damaged (the reader gave up: {})", message(panic.as_ref()))))
+}
+
+/// What `panic!` was given.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it does not say why")
 }
 
 #[cfg(test)]
@@ -35,7 +42,9 @@ mod tests {
             assert!(panics_are_told_as_errors(), "still, behind the inner one");
             panic!("thrift")
         });
-        assert!(error.unwrap_err().contains("damaged"));
+        assert_eq!(error.unwrap_err(), "damaged (the reader gave up: thrift)");
+        let counted = guarded::<()>(|| panic!("{} of {}", 3, 2));
+        assert_eq!(counted.unwrap_err(), "damaged (the reader gave up: 3 of 2)");
         assert!(!panics_are_told_as_errors());
     }
 }

@@ -111,7 +111,7 @@ const T* data(const at::Tensor& t) { return static_cast<const T*>(t.const_data_p
 template <typename T>
 T* mutable_data(const at::Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
 
-template <typename T>
+template <typename T, typename M>
 void forward(const AttentionShape& shape, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& out, at::Tensor& lse) {
   AttentionForward<T> a{};
   a.shape = shape;
@@ -141,10 +141,10 @@ void forward(const AttentionShape& shape, const at::Tensor& q, const at::Tensor&
     const int64_t pair = i / shape.panels();
     attention_pack(a, pair / shape.kv_heads, pair % shape.kv_heads, i % shape.panels());
   });
-  run_tasks(pairs * a.tiles * a.chunks, attention_forward_scratch(a), [&](int64_t i, void* scratch) {
+  run_tasks(pairs * a.tiles * a.chunks, attention_forward_scratch<T, M>(a), [&](int64_t i, void* scratch) {
     // The last tiles see most: they go first, so that the threads end together.
     const int64_t chunk = i % a.chunks, pair = i / a.chunks % pairs, tile = a.tiles - 1 - i / a.chunks / pairs;
-    attention_forward(a, pair / shape.kv_heads, pair % shape.kv_heads, tile, chunk, scratch);
+    attention_forward<T, M>(a, pair / shape.kv_heads, pair % shape.kv_heads, tile, chunk, scratch);
   });
   if (a.chunks > 1) {
     run_tasks(pairs * a.tiles, 0, [&](int64_t i, void*) {
@@ -179,7 +179,7 @@ std::vector<int64_t> split_keys(const AttentionShape& s, int64_t batch, int64_t 
   return bounds;
 }
 
-template <typename T>
+template <typename T, typename M>
 variable_list backward(
     const AttentionShape& shape, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
     const at::Tensor& grad) {
@@ -209,15 +209,20 @@ variable_list backward(
     bounds.push_back(split_keys(shape, b, a.splits));
     for (int64_t i = 0; i < a.splits; ++i) longest = std::max(longest, bounds[b][i + 1] - bounds[b][i]);
   }
-  run_tasks(a.splits * pairs, attention_backward_scratch(a, longest), [&](int64_t i, void* scratch) {
+  run_tasks(a.splits * pairs, attention_backward_scratch<T, M>(a, longest), [&](int64_t i, void* scratch) {
     const int64_t split = i / pairs, batch = i % pairs / shape.kv_heads, kv_head = i % pairs % shape.kv_heads;
     const auto& cuts = bounds[shape.range_stride == 0 ? 0 : batch];
-    if (cuts[split] < cuts[split + 1]) attention_backward(a, batch, kv_head, split, cuts[split], cuts[split + 1], scratch);
+    if (cuts[split] < cuts[split + 1]) attention_backward<T, M>(a, batch, kv_head, split, cuts[split], cuts[split + 1], scratch);
   });
   run_tasks(pairs * a.tiles, 0, [&](int64_t i, void*) {
     attention_reduce_dq(a, i % pairs / shape.kv_heads, i % pairs % shape.kv_heads, i / pairs);
   });
   return {dq, dk, dv};
+}
+
+// Tiles need whole multiples, and rows enough to fill them.
+bool in_tiles(const AttentionShape& s) {
+  return tiles_run() && s.head_dim % kTileMultiple == 0 && s.q_len * s.group() >= kTileMultiple && s.group() <= kTileMultiple;
 }
 
 class RangeAttention : public torch::autograd::Function<RangeAttention> {
@@ -232,9 +237,13 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
     at::Tensor lse;
     if (train) lse = at::empty({shape.batch, shape.heads, shape.q_len}, q.options().dtype(at::kFloat));
     if (q.scalar_type() == at::kFloat) {
-      monopass::forward<float>(shape, q, k, v, out, lse);
+      monopass::forward<float, Vectors>(shape, q, k, v, out, lse);
+    } else if (!in_tiles(shape)) {
+      monopass::forward<bf16, Vectors>(shape, q, k, v, out, lse);
     } else {
-      monopass::forward<bf16>(shape, q, k, v, out, lse);
+#ifdef MONOPASS_AMX
+      monopass::forward<bf16, Tiles>(shape, q, k, v, out, lse);
+#endif
     }
     if (train) {
       ctx->save_for_backward({q, k, v, out, lse, start, end, own, extra});
@@ -249,8 +258,16 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
     Extra store;
     const auto shape = shape_of(q, k, v, {saved[5], saved[6], saved[7], saved[8]}, ctx->saved_data["scale"].toDouble(), store);
     const auto grad = grads[0].contiguous();
-    auto result = q.scalar_type() == at::kFloat ? monopass::backward<float>(shape, q, k, v, saved[3], saved[4], grad)
-                                                : monopass::backward<bf16>(shape, q, k, v, saved[3], saved[4], grad);
+    variable_list result;
+    if (q.scalar_type() == at::kFloat) {
+      result = monopass::backward<float, Vectors>(shape, q, k, v, saved[3], saved[4], grad);
+    } else if (!in_tiles(shape)) {
+      result = monopass::backward<bf16, Vectors>(shape, q, k, v, saved[3], saved[4], grad);
+    } else {
+#ifdef MONOPASS_AMX
+      result = monopass::backward<bf16, Tiles>(shape, q, k, v, saved[3], saved[4], grad);
+#endif
+    }
     result.resize(8);
     return result;
   }

@@ -10,6 +10,11 @@ struct bf16 {
   uint16_t bits;
 };
 
+// Who multiplies: vectors of 16 floats, or AMX's tiles of 16 x 16 (bf16, head_dim a multiple of kTileMultiple).
+struct Vectors;
+struct Tiles;
+constexpr int64_t kTileMultiple = 32;
+
 // Keys are packed in panels of this many.
 constexpr int64_t kKeyPanel = 64;
 
@@ -48,9 +53,9 @@ struct AttentionForward {
 
 template <typename T>
 void attention_pack(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t panel);
-template <typename T>
+template <typename T, typename M>
 int64_t attention_forward_scratch(const AttentionForward<T>& args);
-template <typename T>
+template <typename T, typename M>
 void attention_forward(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t tile, int64_t chunk, void* scratch);
 template <typename T>
 void attention_combine(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t tile);
@@ -70,9 +75,9 @@ struct AttentionBackward {
   uint8_t* touched;  // [splits, batch, kv_heads, tiles]: whether that part of part_dq was written
 };
 
-template <typename T>
+template <typename T, typename M>
 int64_t attention_backward_scratch(const AttentionBackward<T>& args, int64_t keys);
-template <typename T>
+template <typename T, typename M>
 void attention_backward(
     const AttentionBackward<T>& args, int64_t batch, int64_t kv_head, int64_t split, int64_t key_begin, int64_t key_end, void* scratch);
 template <typename T>

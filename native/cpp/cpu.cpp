@@ -1,6 +1,26 @@
 #include "cpu.h"
 
+#ifdef MONOPASS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace monopass {
+namespace {
+
+#ifdef MONOPASS_AMX
+// The processor has tiles and their bf16 products (leaf 7: EDX bits 24 and 22), and Linux lets this process use their registers
+// (arch_prctl(2): ARCH_REQ_XCOMP_PERM of state component 18, tile data).
+bool tiles_are_ours() {
+  constexpr long kRequest = 0x1023, kTileData = 18;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  return (d >> 24 & 1) && (d >> 22 & 1) && syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+}
+#endif
+
+}  // namespace
 
 bool kernels_run(c10::ScalarType kind) {
 #ifdef MONOPASS_AVX512
@@ -10,6 +30,15 @@ bool kernels_run(c10::ScalarType kind) {
   return kind == c10::ScalarType::Float ? avx512 : kind == c10::ScalarType::BFloat16 && half;
 #else
   (void)kind;
+  return false;
+#endif
+}
+
+bool tiles_run() {
+#ifdef MONOPASS_AMX
+  static const bool run = kernels_run(c10::ScalarType::BFloat16) && std::getenv("MONOPASS_NO_AMX") == nullptr && tiles_are_ours();
+  return run;
+#else
   return false;
 #endif
 }

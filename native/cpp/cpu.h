@@ -16,6 +16,9 @@ namespace monopass {
 // Whether the AVX-512 kernels exist and run here for tensors of `kind`.
 bool kernels_run(c10::ScalarType kind);
 
+// Whether AMX's tiles of bf16 exist, are given to this process by the kernel, and were compiled for.
+bool tiles_run();
+
 // 64-byte aligned memory for one worker.
 struct Scratch {
   explicit Scratch(int64_t bytes) : memory(bytes > 0 ? std::aligned_alloc(64, (bytes + 63) / 64 * 64) : nullptr) {

@@ -110,8 +110,6 @@ inline void micro(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t step
   }
 }
 
-constexpr int kStrip = 6;
-
 template <typename T, int NR>
 inline void micro_rows(int rows, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t steps, float* c, int64_t ldc, bool add) {
   switch (rows) {
@@ -124,22 +122,41 @@ inline void micro_rows(int rows, const T* a, int64_t lda, const T* b, int64_t ld
   }
 }
 
-// `rows` <= 6 rows times `vectors` * 16 columns.
-template <typename T>
-inline void strip_product(int rows, int64_t vectors, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t steps, float* c, int64_t ldc, bool add) {
-  while (vectors > 0) {
-    const int64_t take = vectors == 5 || vectors == 6 || vectors == 3 ? 3 : min64(vectors, 4);
-    switch (take) {
-      case 4: micro_rows<T, 4>(rows, a, lda, b, ldb, steps, c, ldc, add); break;
-      case 3: micro_rows<T, 3>(rows, a, lda, b, ldb, steps, c, ldc, add); break;
-      case 2: micro_rows<T, 2>(rows, a, lda, b, ldb, steps, c, ldc, add); break;
-      default: micro_rows<T, 1>(rows, a, lda, b, ldb, steps, c, ldc, add); break;
+// How the tasks of attention multiply: c [rows, 16 * vectors] = or += a [rows, steps * K] times b [steps, columns, K], as in `micro`.
+template <typename M>
+struct Products;
+
+template <>
+struct Products<Vectors> {
+  static constexpr int64_t kStrip = 6;         // rows taken at a time
+  static constexpr int64_t kColumns = 16;      // what columns, and inner lengths of bf16, are a multiple of
+  static constexpr int64_t kKeyBlock = 256;    // forward: keys a tile of queries visits at a time
+  static constexpr int64_t kBackwardKeys = 48;
+
+  // What a task holds while it multiplies.
+  struct Session {
+    Session() {}
+  };
+
+  template <typename T>
+  static void product(int64_t rows, int64_t vectors, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t steps, float* c, int64_t ldc, bool add) {
+    while (vectors > 0) {
+      const int64_t take = vectors == 5 || vectors == 6 || vectors == 3 ? 3 : min64(vectors, 4);
+      for (int64_t r = 0; r < rows; r += kStrip) {
+        const int count = static_cast<int>(min64(kStrip, rows - r));
+        switch (take) {
+          case 4: micro_rows<T, 4>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
+          case 3: micro_rows<T, 3>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
+          case 2: micro_rows<T, 2>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
+          default: micro_rows<T, 1>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
+        }
+      }
+      b += take * 16 * Lane<T>::K;
+      c += take * 16;
+      vectors -= take;
     }
-    b += take * 16 * Lane<T>::K;
-    c += take * 16;
-    vectors -= take;
   }
-}
+};
 
 // 16 x 16 transpose of 32-bit elements: row i of `from` (rows `ld_bytes` apart; from `rows` on they count as zero) becomes column
 // i of `to` (rows `ld_to` 32-bit elements apart).

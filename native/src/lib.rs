@@ -4,6 +4,8 @@
 
 pub mod attention;
 pub mod c10d;
+#[cfg(test)]
+mod draws;
 mod error;
 mod ffi;
 pub mod memory;

@@ -25,17 +25,16 @@ pub fn peak_mib(device: tch::Device) -> f64 {
     }
 }
 
-/// Lets [`peak_mib`] count from now on. A kernel that does not offer it keeps the old peak.
+/// Lets [`peak_mib`] count from now on. `false` where the kernel does not offer it: the old peak stays.
 #[allow(unsafe_code, reason = "tells libtorch's allocator")]
-pub fn reset_peak(device: tch::Device) {
+pub fn reset_peak(device: tch::Device) -> bool {
     if let tch::Device::Cuda(index) = device {
-        if let (Some(_), Ok(number)) = (cuda_device(index), c_int::try_from(index)) {
-            // SAFETY: takes a number; the device exists.
-            let _ = ffi::check("reset_peak", unsafe { ffi::monopass_cuda_reset_peak(number) });
-        }
+        let (Some(_), Ok(number)) = (cuda_device(index), c_int::try_from(index)) else { return false };
+        // SAFETY: takes a number; the device exists.
+        ffi::check("reset_peak", unsafe { ffi::monopass_cuda_reset_peak(number) }).is_ok()
     } else {
         // proc_pid_clear_refs(5): 5 resets the peak of the resident set
-        let _ = fs::write("/proc/self/clear_refs", "5");
+        fs::write("/proc/self/clear_refs", "5").is_ok()
     }
 }
 
@@ -122,7 +121,10 @@ mod tests {
         assert!(peak_rss_mib() >= during);
         assert!(available_mib() > 0.0);
         drop(block);
-        reset_peak(tch::Device::Cpu);
-        assert!(peak_mib(tch::Device::Cpu) < during, "the block is gone from the peak");
+        if reset_peak(tch::Device::Cpu) {
+            assert!(peak_mib(tch::Device::Cpu) < during, "the block is gone from the peak");
+        } else {
+            eprintln!("skipped: this kernel does not reset a peak");
+        }
     }
 }

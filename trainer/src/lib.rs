@@ -4,16 +4,14 @@
 //!
 //! ```no_run
 //! # use monopass_trainer as trainer;
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let mut model: model::CausalLm = unimplemented!();
-//! # fn open(_: &data::batch::LoaderConfig, _: u64) -> Result<trainer::StepBatches, data::DataError> { unimplemented!() }
+//! # fn example(mut model: model::CausalLm, open: &mut trainer::OpenLoader<'_>) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::atomic::AtomicBool;
 //! let config = trainer::TrainConfig::default();
 //! let ranks = trainer::Ranks::from_env(std::time::Duration::from_secs(600), false)?;
 //! let stop = AtomicBool::new(false); // set by a signal handler
 //! let report = trainer::train(
 //!     &mut model,
-//!     &mut |settings, first_step| open(settings, first_step),
+//!     open, // makes the loader that starts at a step
 //!     &config,
 //!     trainer::Run {
 //!         folder: std::path::Path::new("runs/mine/train/main"),

@@ -138,8 +138,8 @@ impl RawConfig {
             }
             None => self.hidden_size / self.num_attention_heads,
         };
-        if head_dim < 2 || head_dim % 2 != 0 {
-            return Err(invalid("head_dim", head_dim, "an even number of at least 2"));
+        if !(2..=1 << 32).contains(&head_dim) || head_dim % 2 != 0 {
+            return Err(invalid("head_dim", head_dim, &format!("an even number from 2 to {}", 1i64 << 32)));
         }
         Ok(head_dim)
     }

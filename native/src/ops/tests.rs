@@ -1,10 +1,11 @@
 use super::*;
+use crate::draws;
 use tch::{Device, Kind, Tensor};
 
 const KINDS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
 
 fn random(size: &[i64], kind: Kind) -> Tensor {
-    Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(kind)
+    draws::normal(size).to_kind(kind)
 }
 
 fn leaf(t: &Tensor) -> Tensor {
@@ -40,7 +41,7 @@ fn check(inputs: &[Tensor], kind: Kind, ours: impl Fn(&[Tensor]) -> Tensor, twin
 
 #[test]
 fn rms_norm_equals_its_twin() {
-    tch::manual_seed(1);
+    draws::seed(1);
     for kind in KINDS {
         for (rows, hidden) in [(1, 16), (300, 576), (70, 50)] {
             let inputs = [random(&[2, rows, hidden], kind), random(&[hidden], kind) + 1.0];
@@ -54,7 +55,7 @@ fn rms_norm_equals_its_twin() {
 
 #[test]
 fn rms_norm_of_strided_heads_and_frozen_weight() {
-    tch::manual_seed(2);
+    draws::seed(2);
     let (base, weight) = (leaf(&random(&[2, 5, 96], Kind::Float)), random(&[16], Kind::Float));
     let heads = base.narrow(2, 16, 64).unflatten(2, [4, 16]);
     let out = rms_norm(&heads, &weight, 1e-6);
@@ -65,7 +66,7 @@ fn rms_norm_of_strided_heads_and_frozen_weight() {
 
 #[test]
 fn silu_mul_equals_its_twin() {
-    tch::manual_seed(3);
+    draws::seed(3);
     for kind in KINDS {
         for width in [16, 1536, 42] {
             check(
@@ -84,7 +85,7 @@ fn silu_mul_equals_its_twin() {
 
 #[test]
 fn rope_equals_its_twin_for_views_of_a_fused_projection() {
-    tch::manual_seed(4);
+    draws::seed(4);
     for kind in KINDS {
         for (batch, angles, dim) in [(1, 1, 64), (3, 3, 128), (2, 1, 20)] {
             let (seq, heads, kv) = (33, 3, 1);
@@ -130,7 +131,7 @@ fn rope_qkv_takes_a_gradient_of_one_part_only() {
 
 #[test]
 fn cross_entropy_equals_its_twin_and_ignores_unlabelled_rows() {
-    tch::manual_seed(5);
+    draws::seed(5);
     for kind in KINDS {
         let labels = Tensor::from_slice(&[0i64, 999, -100, 17, 3]);
         check(
@@ -153,7 +154,7 @@ fn cross_entropy_refuses_a_label_outside_the_vocabulary() {
 
 #[test]
 fn linear_of_few_rows_equals_the_product() {
-    tch::manual_seed(6);
+    draws::seed(6);
     for kind in KINDS {
         for (rows, input, output) in
             [(1, 576, 960), (4, 576, 33), (3, 1536, 576), (7, 40, 5), (16, 33, 130), (17, 64, 64)]

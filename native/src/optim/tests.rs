@@ -1,4 +1,5 @@
 use super::*;
+use crate::draws;
 use tch::{Device, Kind, Tensor};
 
 fn step(number: i64) -> AdamWStep {
@@ -6,7 +7,7 @@ fn step(number: i64) -> AdamWStep {
 }
 
 fn random(count: i64, kind: Kind) -> Tensor {
-    Tensor::randn([count], (Kind::Float, Device::Cpu)).to_kind(kind)
+    draws::normal([count]).to_kind(kind)
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
@@ -34,7 +35,7 @@ fn equals_torch_adamw_in_float32() {
 
 #[test]
 fn equals_the_tensor_ops_for_every_mixture_of_kinds() {
-    tch::manual_seed(1);
+    draws::seed(1);
     let count = 100_003;
     let kinds = [Kind::Float, Kind::BFloat16];
     for param_kind in kinds {
@@ -88,7 +89,7 @@ fn strided_gradients_take_the_tensor_ops() {
 
 #[test]
 fn sum_of_squares_of_mixed_tensors() {
-    tch::manual_seed(2);
+    draws::seed(2);
     let tensors =
         [random(200_001, Kind::Float), random(77, Kind::BFloat16), Tensor::zeros([0], (Kind::Float, Device::Cpu))];
     let want: f64 = tensors.iter().map(|t| t.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[])).sum();

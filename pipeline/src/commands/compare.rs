@@ -50,8 +50,9 @@ fn settings(runs: &[PathBuf]) -> anyhow::Result<Option<Table>> {
     let mut settings = Vec::new();
     for run in runs {
         let file = RunFolder::at(run).config();
-        let text = if file.exists() { std::fs::read_to_string(&file)? } else { String::new() };
-        let value = serde_yaml::from_str(&text).with_context(|| format!("cannot read `{}`", file.display()))?;
+        let problem = || format!("cannot read `{}`", file.display());
+        let text = if file.exists() { std::fs::read_to_string(&file).with_context(problem)? } else { "{}".to_owned() };
+        let value = serde_yaml::from_str(&text).with_context(problem)?;
         settings.push((run.display().to_string(), value));
     }
     Ok(differences("Settings that differ", &settings))

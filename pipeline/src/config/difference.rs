@@ -48,6 +48,7 @@ fn flatten(prefix: &str, value: &Value, leaves: &mut Vec<(String, String)>) {
                 flatten(&under(name_of(item).unwrap_or_default()), item, leaves);
             }
         }
+        _ if prefix.is_empty() => {} // no settings at all
         _ => leaves.push((prefix.to_owned(), inline(value))),
     }
 }
@@ -87,5 +88,7 @@ mod tests {
             ["train.stages.b.lr,2.0,3.0", "answer.sets,\"[\"\"x\"\"]\",\"[\"\"x\"\",\"\"y\"\"]\"", "new,,null"]
         );
         assert_eq!(differences("Changes", &[named("file", file), named("again", file)]), None);
+        let nothing = differences("Changes", &[named("file", "{seed: 1}"), named("none", "{}"), named("empty", "")]);
+        assert_eq!(nothing.unwrap().render(TableFormat::Csv).lines().skip(1).collect::<Vec<_>>(), ["seed,1,,"]);
     }
 }
