@@ -164,10 +164,6 @@ impl PromptBuilder {
     /// The longest start of `text` of at most `limit` tokens that is valid text.
     fn cut(&self, text: &str, limit: Option<usize>) -> Result<String, DataError> {
         let Some(limit) = limit else { return Ok(text.to_owned()) };
-        // A token is at least a byte: short texts need no look.
-        if text.len() <= limit {
-            return Ok(text.to_owned());
-        }
         let ids = self.tokenizer.encode(text, false)?;
         if ids.len() <= limit {
             return Ok(text.to_owned());

@@ -30,3 +30,11 @@ fn words_are_cut_before_tokens_and_queries_too() {
     assert_eq!(builder.passage(&list.passages[0]).unwrap(), "one two three");
     assert!(!builder.text(&list).unwrap().contains("many other animals"));
 }
+
+/// "▁", three bytes and "a": a tokenizer that puts a space in front makes five tokens of four bytes.
+#[test]
+fn a_text_of_fewer_bytes_than_the_limit_can_have_more_tokens() {
+    let config = PromptConfig { max_passage_tokens: Some(4), ..PromptConfig::default() };
+    let builder = PromptBuilder::new(tokenizer("pieces"), config).unwrap();
+    assert_eq!(builder.passage(&sample("q", "q", &["漢a"], None).passages[0]).unwrap(), "漢");
+}
