@@ -39,6 +39,8 @@ struct Products<Tiles> {
   // 32 x 32: four tiles of sums (0 to 3), two of rows (4, 5), two of columns (6, 7). Strides in bytes.
   static inline void block(const bf16* a, int64_t lda, const bf16* b, int64_t ldb, int64_t steps, float* c, int64_t ldc, bool add) {
     float* below = c + 4 * ldc;  // 16 rows of ldc bytes
+    // GCC's tile loads do not say that they read memory: what was written before has to be there.
+    __asm__ volatile("" ::: "memory");
     if (add) {
       _tile_loadd(0, c, ldc);
       _tile_loadd(1, c + 16, ldc);

@@ -1,6 +1,6 @@
 // The tasks of range attention (attention_kernels.h), flash style: scores of a block of keys live in the first-level cache, a
 // running maximum and sum make the softmax exact, and the backward recomputes the scores. `Products<M>` multiplies; a file that
-// includes this has defined it for its own M, and instantiates the tasks for it.
+// includes this defines it for its own M if simd_avx512.h has not, and instantiates the tasks for it.
 #pragma once
 
 #include "simd_avx512.h"
