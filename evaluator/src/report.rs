@@ -22,7 +22,7 @@ pub use curves::{Curve, StageCurves};
 pub use differences::{QueryDifferences, Side};
 pub use mask::mask_picture;
 pub use orders::{OrderMap, OrderMaps};
-pub use points::{LabelledPoint, points_of};
+pub use points::{LabelledPoint, fidelity_points_of, points_of};
 
 use crate::EvaluatorError;
 use crate::table::Table;

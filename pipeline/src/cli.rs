@@ -88,7 +88,7 @@ pub enum Command {
     Report(ExperimentArgs),
     /// Print a published table with our values beside the paper's; what is missing is run first.
     #[command(
-        after_help = "Examples:\n  monopass table configs/tables/columnar-cpu.yaml --no-run\n  monopass table configs/tables/first-cpu.yaml --out docs/tables"
+        after_help = "Examples:\n  monopass table configs/tables/columnar-cpu.yaml --no-run\n  monopass table configs/tables/first-cpu.yaml --out docs/tables --kept docs/tables/first-cpu.json"
     )]
     Table {
         /// The table file (YAML).
@@ -99,6 +99,10 @@ pub enum Command {
         /// Write the table (JSON, CSV, Markdown, LaTeX) and a page here.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// A table that this command wrote before (JSON): its rows stand in for experiments that are not run here, and figures that
+        /// are run here are held against its intervals.
+        #[arg(long, value_name = "FILE")]
+        kept: Option<PathBuf>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,

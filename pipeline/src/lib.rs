@@ -11,6 +11,7 @@ pub mod logging;
 pub mod mlflow;
 pub mod model_card;
 pub mod model_source;
+pub mod origin;
 pub mod paper_table;
 pub mod progress;
 pub mod run_folder;

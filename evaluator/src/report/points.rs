@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::TradeOff;
 use super::plot::{Axis, GRID, INK, MUTED, SERIES, failed, finish, text};
 use crate::EvaluatorError;
-use crate::evaluate::SetEvaluation;
+use crate::evaluate::{RowEvaluation, SetEvaluation};
 use crate::measures::RankingMeasure;
 use crate::stats::Interval;
 
@@ -51,6 +51,27 @@ pub fn points_of(evaluations: &[SetEvaluation], set: &str, measure: RankingMeasu
     }
     let first_stage = of_set.first().and_then(|evaluation| evaluation.first_stage.values.get(&measure)).map(|v| v.mean);
     TradeOff { set: set.to_owned(), measure: measure.label(), points, first_stage }
+}
+
+/// Points of a model's decoders on a set by the share of candidate pairs they keep in the reference decoder's order; one plot per model and
+/// set with a reference.
+#[must_use]
+pub fn fidelity_points_of(evaluation: &SetEvaluation) -> Option<TradeOff> {
+    let reference = evaluation.reference_decoder.as_ref()?;
+    let point = |row: &RowEvaluation| {
+        let (cost, kept) = (row.cost.as_ref()?, row.fidelity.get("ranking")?);
+        Some(LabelledPoint {
+            label: row.decoder.clone(),
+            group: evaluation.model.clone(),
+            seconds: cost.latency.median,
+            value: kept.mean,
+            interval: Some(kept.interval),
+        })
+    };
+    let points: Vec<LabelledPoint> = evaluation.rows.iter().filter_map(point).collect();
+    let set = format!("{}, {}", evaluation.set, evaluation.model);
+    let measure = format!("Pairs in the order of {reference}");
+    (!points.is_empty()).then_some(TradeOff { set, measure, points, first_stage: None })
 }
 
 /// Points that no other is both faster and better than, fastest first.

@@ -13,16 +13,27 @@ use super::print_json;
 use crate::config::check::load_checked;
 use crate::config::load::ConfigSource;
 use crate::failure::{Ending, Interrupted};
+use crate::origin::{ORIGIN_FILE, Origin};
 use crate::paper_table::config::{PaperTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill};
+use crate::paper_table::kept::{Agreement, agreement, note_of, take_over};
 use crate::run_folder::RunFolder;
 use crate::write_whole::{read_json, write_whole};
 
-/// Runs what is missing (unless `no_run`) and prints the table; with `out` it is also written in every format, with a page.
+/// Where tables go and come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// Folder in which the table is written in every format, with a page.
+    pub out: Option<&'a Path>,
+    /// A table that was written before: see [`crate::paper_table::kept`].
+    pub kept: Option<&'a Path>,
+}
+
+/// Runs what is missing (unless `no_run`), prints the table and writes it.
 ///
 /// # Errors
 /// A table or experiment file that is wrong, or a signal.
-pub fn run(file: &Path, no_run: bool, out: Option<&Path>, as_json: bool) -> anyhow::Result<()> {
+pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyhow::Result<()> {
     let source = ConfigSource::read(file, &[])?;
     let paper: PaperTable = source.decode()?;
     let problems = paper.check();
@@ -35,6 +46,7 @@ pub fn run(file: &Path, no_run: bool, out: Option<&Path>, as_json: bool) -> anyh
         let config = load_checked(&experiment.file, &experiment.set).with_context(|| format!("experiment `{name}`"))?;
         folders.insert(name, RunFolder::new(&config.output_dir, &config.name));
     }
+    let kept: Option<Table> = files.kept.map(read_json).transpose()?;
     let mut found = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
         let failed = if no_run { None } else { run_experiment(name, experiment)? };
@@ -44,8 +56,21 @@ pub fn run(file: &Path, no_run: bool, out: Option<&Path>, as_json: bool) -> anyh
         };
         found.insert(name.clone(), there);
     }
-    let table = fill(&paper, &found);
-    if let Some(folder) = out {
+    let mut table = fill(&paper, &found);
+    for (name, folder) in &folders {
+        if !matches!(found.get(*name), Some(Found::Tables(_))) {
+            continue;
+        }
+        let origin = folder.tables().join(ORIGIN_FILE);
+        if origin.exists() {
+            table.notes.push(note_of(name, &read_json::<Origin>(&origin)?.words()));
+        }
+    }
+    if let Some(kept) = &kept {
+        let taken = take_over(&mut table, &paper, &found, kept);
+        tell_agreement(&agreement(&table, &paper, &found, kept), taken);
+    }
+    if let Some(folder) = files.out {
         write(&table, folder)?;
     }
     if as_json {
@@ -90,6 +115,18 @@ fn tables(run: &RunFolder) -> anyhow::Result<Found> {
     }
     let missing = || Found::Missing(format!("no run in {}", run.root().display()));
     Ok(if tables.is_empty() { missing() } else { Found::Tables(tables) })
+}
+
+/// On stderr: how many rows are the kept table's, and which figures of runs here left its intervals.
+fn tell_agreement(agreement: &Agreement, taken: usize) {
+    let Agreement { within, outside } = agreement;
+    if taken > 0 {
+        tracing::info!("{taken} rows are the kept table's: their experiments are not run here");
+    }
+    if within + outside.len() > 0 {
+        tracing::info!("{within} of {} figures run here are within the kept intervals", within + outside.len());
+    }
+    outside.iter().for_each(|figure| tracing::warn!("outside: {figure}"));
 }
 
 fn write(table: &Table, folder: &Path) -> anyhow::Result<()> {

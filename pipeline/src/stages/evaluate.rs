@@ -24,6 +24,7 @@ use super::{Experiment, heads, prepare};
 use crate::failure::Interrupted;
 use crate::head_parts::HeadParts;
 use crate::model_source::ModelNote;
+use crate::origin::{ORIGIN_FILE, Origin};
 use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
@@ -135,6 +136,8 @@ impl One<'_> {
     fn write(&self, evaluation: &SetEvaluation, content_key: &str, inputs: &Inputs) -> anyhow::Result<()> {
         let result = self.file("json");
         write_json(&result, evaluation)?;
+        let device = self.experiment.config.model.device;
+        write_json(&self.experiment.folder.tables().join(ORIGIN_FILE), &Origin::now(device))?;
         let predictions = Predictions::open(&self.file("jsonl"), content_key, self.samples)?;
         data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
         let outputs = [result, self.file("jsonl"), self.file("parquet")];

@@ -6,7 +6,7 @@ use data::branched::{BranchPrompts, ColumnarTexts, Learned};
 use data::prepared::Card;
 use evaluator::answer::{AnswerEvaluation, answers_table};
 use evaluator::evaluate::SetEvaluation;
-use evaluator::report::{DataCard, Headline, Report, StageCurves, mask_picture, points_of};
+use evaluator::report::{DataCard, Headline, Report, StageCurves, fidelity_points_of, mask_picture, points_of};
 use evaluator::table::Table;
 use model::{BranchAlignment, TargetAlignment, Tokenizer};
 
@@ -97,14 +97,17 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
     sets.dedup();
     sets.sort_unstable();
     sets.dedup();
-    let trade_offs = measure.map(|measure| sets.iter().map(|set| points_of(&evaluations, set, measure)).collect());
+    let mut trade_offs: Vec<_> = measure
+        .map(|measure| sets.iter().map(|set| points_of(&evaluations, set, measure)).collect())
+        .unwrap_or_default();
+    trade_offs.extend(evaluations.iter().filter_map(fidelity_points_of));
     Ok(Report {
         title: config.report.title.clone().unwrap_or_else(|| config.name.clone()),
         summary: config.report.notes.clone(),
         headlines: headlines(&evaluations),
         warnings: overlaps.iter().map(Overlap::warning).collect(),
         stages,
-        trade_offs: trade_offs.unwrap_or_default(),
+        trade_offs,
         differences,
         orders,
         layouts: layouts(experiment)?,

@@ -1,0 +1,136 @@
+//! A table that was written before: it stands in for runs that are not here, and new figures are held against it.
+
+use std::collections::BTreeMap;
+
+use evaluator::table::{Cell, Table};
+
+use super::config::PaperTable;
+use super::fill::Found;
+
+/// Fills the rows of experiments that were not run here from a table that was written before, by row and column; takes over the notes
+/// that say where their figures come from. Returns how many rows were taken.
+pub fn take_over(table: &mut Table, paper: &PaperTable, found: &BTreeMap<String, Found>, kept: &Table) -> usize {
+    let missing = |name: &String| !matches!(found.get(name), Some(Found::Tables(_)));
+    let mut taken = 0;
+    for (row, cells) in paper.rows.iter().zip(&mut table.rows) {
+        if !row.experiment.as_ref().is_some_and(&missing) {
+            continue;
+        }
+        let Some(old) = row_of(kept, &row.label) else { continue };
+        for (column, cell) in table.columns.iter().zip(cells).skip(1) {
+            if let Some(place) = kept.columns.iter().position(|own| own.key == column.key) {
+                *cell = old[place].clone();
+            }
+        }
+        taken += 1;
+    }
+    for name in paper.experiments.keys().filter(|name| missing(name)) {
+        let of = note_of(name, "");
+        table.notes.extend(kept.notes.iter().filter(|note| note.starts_with(&of)).cloned());
+    }
+    taken
+}
+
+/// The note that says where an experiment's figures come from.
+#[must_use]
+pub fn note_of(experiment: &str, origin: &str) -> String {
+    format!("Run `{experiment}`: {origin}")
+}
+
+/// How figures that were run here agree with a table that was written before.
+#[derive(Debug, Default, PartialEq)]
+pub struct Agreement {
+    /// Figures within the earlier interval.
+    pub within: usize,
+    /// The others, in words.
+    pub outside: Vec<String>,
+}
+
+/// Holds the figures of experiments that were run here against the earlier intervals. Costs are left out: they belong to a
+/// machine.
+#[must_use]
+pub fn agreement(table: &Table, paper: &PaperTable, found: &BTreeMap<String, Found>, kept: &Table) -> Agreement {
+    let mut agreement = Agreement::default();
+    for (row, cells) in paper.rows.iter().zip(&table.rows) {
+        let here = row.experiment.as_ref().is_some_and(|name| matches!(found.get(name), Some(Found::Tables(_))));
+        let Some(old) = row_of(kept, &row.label).filter(|_| here) else { continue };
+        for column in paper.columns.iter().filter(|column| column.table.as_deref() != Some("cost")) {
+            let at = |table: &Table| table.columns.iter().position(|own| own.key == column.key);
+            let (Some(own), Some(earlier)) = (at(table), at(kept)) else { continue };
+            let (Some(value), Cell::Value(earlier)) = (cells[own].value(), &old[earlier]) else { continue };
+            let Some(interval) = earlier.interval else { continue };
+            if interval.contains(value) {
+                agreement.within += 1;
+            } else {
+                agreement.outside.push(format!(
+                    "{}, {}: {value:.4}, before {:.4} [{:.4}, {:.4}]",
+                    row.label, column.label, earlier.value, interval.low, interval.high
+                ));
+            }
+        }
+    }
+    agreement
+}
+
+fn row_of<'t>(table: &'t Table, label: &str) -> Option<&'t Vec<Cell>> {
+    table.rows.iter().find(|cells| matches!(cells.first(), Some(Cell::Text(text)) if text == label))
+}
+
+#[cfg(test)]
+mod tests {
+    use evaluator::stats::Interval;
+    use evaluator::table::Column;
+
+    use super::super::fill::fill;
+    use super::*;
+
+    fn paper() -> PaperTable {
+        let text = "
+name: t
+title: T
+experiments: {a: {file: a.yaml}, b: {file: b.yaml}}
+columns:
+  - {key: ndcg, label: N}
+  - {key: seconds, label: S, table: cost}
+rows:
+  - {label: of a, experiment: a, where: {model: m}}
+  - {label: of b, experiment: b, where: {model: m}}
+";
+        serde_yaml::from_str(text).unwrap()
+    }
+
+    /// What a run whose measure has this value left.
+    fn run(value: f64) -> Found {
+        let interval = Interval { low: value - 0.1, high: value + 0.1 };
+        let table = |name: &str, key: &str| {
+            let mut table = Table::new(name, name, vec![Column::text("model", "M"), Column::number(key, key, 4, None)]);
+            table.push(vec![Cell::text("m"), Cell::with_interval(value, interval)]);
+            (name.to_owned(), table)
+        };
+        Found::Tables(BTreeMap::from([table("results", "ndcg"), table("cost", "seconds")]))
+    }
+
+    #[test]
+    fn rows_not_run_here_come_from_the_kept_table_with_their_origin() {
+        let paper = paper();
+        let all = BTreeMap::from([("a".to_owned(), run(0.5)), ("b".to_owned(), run(0.7))]);
+        let mut kept = fill(&paper, &all);
+        kept.notes = vec![note_of("a", "then"), note_of("b", "there"), "another".to_owned()];
+        let here = BTreeMap::from([("a".to_owned(), run(0.55)), ("b".to_owned(), Found::Missing("no run".to_owned()))]);
+        let mut table = fill(&paper, &here);
+        assert_eq!(table.rows[1][1].value(), None);
+        assert_eq!(take_over(&mut table, &paper, &here, &kept), 1);
+        assert_eq!((table.rows[0][1].value(), table.rows[1][1].value()), (Some(0.55), Some(0.7)));
+        assert_eq!(table.notes, ["Run `b`: there"]);
+    }
+
+    #[test]
+    fn figures_outside_the_earlier_interval_are_named_and_costs_are_not_held() {
+        let paper = paper();
+        let kept = fill(&paper, &BTreeMap::from([("a".to_owned(), run(0.5)), ("b".to_owned(), run(0.7))]));
+        let here = BTreeMap::from([("a".to_owned(), run(0.55)), ("b".to_owned(), run(0.9))]);
+        let agreement = agreement(&fill(&paper, &here), &paper, &here, &kept);
+        assert_eq!(agreement.within, 1);
+        assert_eq!(agreement.outside, ["of b, N: 0.9000, before 0.7000 [0.6000, 0.8000]"]);
+    }
+}
