@@ -88,7 +88,7 @@ pub enum Command {
     Report(ExperimentArgs),
     /// Print a published table with our values beside the paper's; what is missing is run first.
     #[command(
-        after_help = "Examples:\n  monopass table configs/tables/columnar-cpu.yaml --no-run\n  monopass table configs/tables/first-cpu.yaml --out docs/tables --kept docs/tables/first-cpu.json"
+        after_help = "Examples:\n  monopass table configs/tables/columnar-cpu.yaml --no-run\n  monopass table configs/tables/one-pass-cpu.yaml --out docs/tables --kept docs/tables/one-pass-cpu.json"
     )]
     Table {
         /// The table file (YAML).

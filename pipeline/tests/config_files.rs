@@ -64,6 +64,25 @@ fn every_committed_table_is_filled_as_far_as_there_are_runs() {
 }
 
 #[test]
+fn every_committed_table_of_figures_fits_its_table_file() {
+    let place = Workplace::empty();
+    for entry in std::fs::read_dir(repository().join("docs/tables")).unwrap() {
+        let kept = entry.unwrap().path();
+        if kept.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let file = repository().join("configs/tables").join(kept.with_extension("yaml").file_name().unwrap());
+        let [file, kept] = [file, kept].map(|path| path.display().to_string());
+        let mut command = place.monopass(&["table", &file, "--no-run", "--kept", &kept, "--json"]);
+        let output = command.current_dir(repository()).output().unwrap();
+        let table = fixture::Ended::new(&output, &repository()).expect_code(0).json();
+        let rows = table["table"]["rows"].as_array().unwrap();
+        let filled = |row: &&serde_json::Value| row.as_array().unwrap().iter().any(|cell| cell.get("value").is_some());
+        assert!(rows.iter().filter(filled).count() * 3 > rows.len(), "{file}: {rows:?}");
+    }
+}
+
+#[test]
 fn what_config_show_prints_is_an_experiment_file_with_the_same_meaning() {
     let place = Workplace::empty();
     let file = repository().join("configs/rank/smollm2.yaml");

@@ -80,6 +80,50 @@ fn runs_are_compared_listed_and_removed() {
 
 /// The layout that MLflow's FileStore reads; docs/formats.md says how it was read back.
 #[test]
+fn a_kept_table_stands_in_for_runs_that_are_gone() {
+    let place = two_runs();
+    place.write(
+        "table.yaml",
+        "\
+name: rates
+title: Two learning rates
+experiments:
+  slow: {file: tiny.yaml, set: [name=slow]}
+  fast: {file: tiny.yaml, set: [name=fast]}
+columns:
+  - {key: ndcg, label: nDCG@10, from: ndcg_cut_10}
+  - {key: seconds, label: Seconds, from: latency_median, table: cost}
+rows:
+  - {label: slow, experiment: slow, where: {model: first, decoder: single_token}, paper: {ndcg: 0.5}}
+  - {label: fast, experiment: fast, where: {model: first, decoder: single_token}}
+",
+    );
+    place.run(&["table", "table.yaml", "--no-run", "--out", "kept"]).expect_code(0);
+    let page = place.read("kept/rates.md");
+    assert!(page.contains("Run `slow`: 20") && page.contains("monopass 0."), "where the figures come from: {page}");
+    let arguments = ["table", "table.yaml", "--no-run", "--kept", "kept/rates.json"];
+    let told = place.run(&arguments).expect_code(0).stderr;
+    assert!(told.contains("2 of 2 figures run here are within the kept intervals"), "{told}");
+
+    fs::remove_dir_all(place.path("runs/fast")).unwrap();
+    let bare = place.run(&["table", "table.yaml", "--no-run", "--json"]).expect_code(0).json();
+    assert!(bare["table"]["rows"][1].to_string().contains("no run in runs/fast"), "{bare}");
+    let again = place.run(&[&arguments[..], &["--out", "again"]].concat()).expect_code(0).stderr;
+    assert!(again.contains("not being run here: 1"), "{again}");
+    let table = |name: &str| -> serde_json::Value { serde_json::from_str(&place.read(name)).unwrap() };
+    let (kept, again) = (table("kept/rates.json"), table("again/rates.json"));
+    assert_eq!(kept["rows"], again["rows"], "the row and its figures are the kept table's");
+    let notes = |table: &serde_json::Value| {
+        let mut notes: Vec<String> = serde_json::from_value(table["notes"].clone()).unwrap();
+        notes.sort();
+        notes
+    };
+    assert_eq!(notes(&kept), notes(&again), "so is where they come from");
+    let gone = place.run(&["table", "table.yaml", "--no-run", "--kept", "gone.json"]).expect_code(3).stderr;
+    assert!(gone.contains("cannot read `gone.json`") && gone.contains("`--kept` wants"), "{gone}");
+}
+
+#[test]
 fn models_of_runs_are_written_for_mlflow() {
     let place = Workplace::new(4096);
     place.write("tiny.yaml", fixture::EXPERIMENT);

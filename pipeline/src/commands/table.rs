@@ -12,7 +12,7 @@ use serde_json::json;
 use super::print_json;
 use crate::config::check::load_checked;
 use crate::config::load::ConfigSource;
-use crate::failure::{Ending, Interrupted};
+use crate::failure::{Ending, InputError, Interrupted};
 use crate::origin::{ORIGIN_FILE, Origin};
 use crate::paper_table::config::{PaperTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill};
@@ -46,7 +46,7 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         let config = load_checked(&experiment.file, &experiment.set).with_context(|| format!("experiment `{name}`"))?;
         folders.insert(name, RunFolder::new(&config.output_dir, &config.name));
     }
-    let kept: Option<Table> = files.kept.map(read_json).transpose()?;
+    let kept = files.kept.map(read_kept).transpose()?;
     let mut found = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
         let failed = if no_run { None } else { run_experiment(name, experiment)? };
@@ -117,11 +117,18 @@ fn tables(run: &RunFolder) -> anyhow::Result<Found> {
     Ok(if tables.is_empty() { missing() } else { Found::Tables(tables) })
 }
 
+fn read_kept(path: &Path) -> anyhow::Result<Table> {
+    read_json(path).map_err(|error| {
+        let hint = "`--kept` wants the JSON file of the table that `monopass table FILE --out DIR` wrote";
+        InputError::new(format!("{error:#}"), hint).into()
+    })
+}
+
 /// On stderr: how many rows are the kept table's, and which figures of runs here left its intervals.
 fn tell_agreement(agreement: &Agreement, taken: usize) {
     let Agreement { within, outside } = agreement;
     if taken > 0 {
-        tracing::info!("{taken} rows are the kept table's: their experiments are not run here");
+        tracing::info!("rows taken from the kept table, their experiments not being run here: {taken}");
     }
     if within + outside.len() > 0 {
         tracing::info!("{within} of {} figures run here are within the kept intervals", within + outside.len());
