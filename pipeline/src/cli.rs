@@ -99,7 +99,7 @@ pub enum Command {
         /// Write the table (JSON, CSV, Markdown, LaTeX) and a page here.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// A table that this command wrote before (JSON): its rows stand in for experiments that are not run here, and figures that
+        /// A table that this command wrote before (JSON): its rows stand in for those that have no run here, and figures that
         /// are run here are held against its intervals.
         #[arg(long, value_name = "FILE")]
         kept: Option<PathBuf>,

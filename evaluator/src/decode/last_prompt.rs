@@ -47,14 +47,15 @@ mod tests {
 
     use super::*;
     use crate::decode::tests::{FakePrompts, sample, tiny};
-    use crate::decode::{AutoregressiveForced, Decoder, Drafter, Jacobi, Speculative};
+    use crate::decode::{AutoregressiveForced, Decoder, Drafter, Jacobi, SingleToken, Speculative};
     use crate::sliding::PromptSource as _;
 
     #[test]
     fn a_shared_prompt_changes_neither_order_nor_cost() {
         let model = tiny(3);
         let last = LastPrompt::default();
-        let decoders: [Box<dyn Decoder>; 4] = [
+        let decoders: [Box<dyn Decoder>; 5] = [
+            Box::new(SingleToken),
             Box::new(AutoregressiveForced),
             Box::new(Jacobi::new(None)),
             Box::new(Jacobi::new(Some(2))),

@@ -7,11 +7,13 @@ use model::{AttentionPattern, CausalLm};
 use tch::{Tensor, no_grad};
 
 use super::continuation::{OutputColumns, last_row};
-use super::{Decoded, Decoder, RepairCounts, check_context, check_prompt, prompt_with_opening};
+use super::{
+    Decoded, Decoder, LastPrompt, RepairCounts, answer_tokens, check_context, check_prompt, prompt_with_opening,
+};
 use crate::EvaluatorError;
 
-/// Reads prompt and opening in one pass without a cache, and the logits of the identifiers' columns only. Equal
-/// logits keep the input order.
+/// Reads prompt and opening in one pass (alone without a cache, in an evaluation the pass that other decoders begin with), and the
+/// logits of the identifiers' columns only. Equal logits keep the input order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SingleToken;
 
@@ -22,32 +24,62 @@ impl Decoder for SingleToken {
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
         let started = Instant::now();
-        check_prompt(prompt)?;
-        let tokens = single_tokens(prompt)?;
-        let ids = prompt_with_opening(prompt);
-        check_context(model, &prompt.query_id, ids.len() + 1)?;
+        let ids = checked(model, prompt)?;
         let hidden = no_grad(|| {
             let input = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device()); // [1, seq]
             last_row(&model.forward_rows(&input, &AttentionPattern::Causal, None, &[ids.len() as i64 - 1]))
         });
-        let columns = OutputColumns::select(model, tokens.iter().copied());
-        let logits = columns.logits(&hidden, &prompt.query_id)?;
-        let mut order: Vec<u16> = (0..tokens.len() as u16).collect();
-        let score = |candidate: u16| logits.of(tokens[usize::from(candidate)]);
-        order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
-        Ok(Decoded {
-            scores: Some(order.iter().map(|candidate| score(*candidate)).collect()),
-            order,
-            forward_passes: 1,
-            new_tokens: 1,
-            tokens_computed: ids.len() as u64,
-            seconds: started.elapsed().as_secs_f64(),
-            repair: RepairCounts::default(),
-            text: None,
-            accepted_per_pass: None,
-            seconds_after_model: None,
-        })
+        let decoded = by_first_token(model, prompt, &hidden, ids.len())?;
+        Ok(Decoded { seconds: started.elapsed().as_secs_f64(), ..decoded })
     }
+
+    fn decode_behind(
+        &self,
+        model: &CausalLm,
+        prompt: &RankingPrompt,
+        last: &LastPrompt,
+    ) -> Result<Decoded, EvaluatorError> {
+        let ids = checked(model, prompt)?;
+        // The room is for those who go on from here.
+        let (text, state) = last.read(model, &ids, ids.len() + answer_tokens(prompt));
+        let decoded = by_first_token(model, prompt, &state, ids.len())?;
+        Ok(Decoded { seconds: text.seconds(), ..decoded })
+    }
+}
+
+/// Tokens of prompt and opening.
+fn checked(model: &CausalLm, prompt: &RankingPrompt) -> Result<Vec<i64>, EvaluatorError> {
+    check_prompt(prompt)?;
+    let ids = prompt_with_opening(prompt);
+    check_context(model, &prompt.query_id, ids.len() + 1)?;
+    Ok(ids)
+}
+
+/// The ranking after the state `[1, hidden]` behind `tokens` tokens; its seconds are to be filled in.
+fn by_first_token(
+    model: &CausalLm,
+    prompt: &RankingPrompt,
+    state: &Tensor,
+    tokens: usize,
+) -> Result<Decoded, EvaluatorError> {
+    let identifiers = single_tokens(prompt)?;
+    let columns = OutputColumns::select(model, identifiers.iter().copied());
+    let logits = columns.logits(state, &prompt.query_id)?;
+    let mut order: Vec<u16> = (0..identifiers.len() as u16).collect();
+    let score = |candidate: u16| logits.of(identifiers[usize::from(candidate)]);
+    order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
+    Ok(Decoded {
+        scores: Some(order.iter().map(|candidate| score(*candidate)).collect()),
+        order,
+        forward_passes: 1,
+        new_tokens: 1,
+        tokens_computed: tokens as u64,
+        seconds: 0.0,
+        repair: RepairCounts::default(),
+        text: None,
+        accepted_per_pass: None,
+        seconds_after_model: None,
+    })
 }
 
 /// The one token of each identifier.

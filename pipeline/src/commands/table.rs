@@ -67,8 +67,8 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         }
     }
     if let Some(kept) = &kept {
-        let taken = take_over(&mut table, &paper, &found, kept);
-        tell_agreement(&agreement(&table, &paper, &found, kept), taken);
+        let agreement = agreement(&table, &paper, &found, kept);
+        tell_agreement(&agreement, take_over(&mut table, &paper, kept));
     }
     if let Some(folder) = files.out {
         write(&table, folder)?;
@@ -128,7 +128,7 @@ fn read_kept(path: &Path) -> anyhow::Result<Table> {
 fn tell_agreement(agreement: &Agreement, taken: usize) {
     let Agreement { within, outside } = agreement;
     if taken > 0 {
-        tracing::info!("rows taken from the kept table, their experiments not being run here: {taken}");
+        tracing::info!("rows taken from the kept table, having no run here: {taken}");
     }
     if within + outside.len() > 0 {
         tracing::info!("{within} of {} figures run here are within the kept intervals", within + outside.len());

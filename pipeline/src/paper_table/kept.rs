@@ -1,34 +1,39 @@
 //! A table that was written before: it stands in for runs that are not here, and new figures are held against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evaluator::table::{Cell, Table};
 
 use super::config::PaperTable;
 use super::fill::Found;
 
-/// Fills the rows of experiments that were not run here from a table that was written before, by row and column; takes over the notes
-/// that say where their figures come from. Returns how many rows were taken.
-pub fn take_over(table: &mut Table, paper: &PaperTable, found: &BTreeMap<String, Found>, kept: &Table) -> usize {
-    let missing = |name: &String| !matches!(found.get(name), Some(Found::Tables(_)));
+/// Fills the rows that have no figure of a run here from a table that was written before, by row and column; takes over the notes that say
+/// where the figures of their experiments come from. Returns how many rows were taken.
+pub fn take_over(table: &mut Table, paper: &PaperTable, kept: &Table) -> usize {
+    let mut experiments = BTreeSet::new();
     let mut taken = 0;
     for (row, cells) in paper.rows.iter().zip(&mut table.rows) {
-        if !row.experiment.as_ref().is_some_and(&missing) {
-            continue;
-        }
-        let Some(old) = row_of(kept, &row.label) else { continue };
+        let Some(experiment) = row.experiment.as_ref().filter(|_| !has_figures(cells)) else { continue };
+        let Some(old) = row_of(kept, &row.label).filter(|old| has_figures(old)) else { continue };
         for (column, cell) in table.columns.iter().zip(cells).skip(1) {
             if let Some(place) = kept.columns.iter().position(|own| own.key == column.key) {
                 *cell = old[place].clone();
             }
         }
+        experiments.insert(experiment);
         taken += 1;
     }
-    for name in paper.experiments.keys().filter(|name| missing(name)) {
+    for name in experiments {
         let of = note_of(name, "");
-        table.notes.extend(kept.notes.iter().filter(|note| note.starts_with(&of)).cloned());
+        let new = |note: &&String| note.starts_with(&of) && !table.notes.contains(note);
+        let notes: Vec<String> = kept.notes.iter().filter(new).cloned().collect();
+        table.notes.extend(notes);
     }
     taken
+}
+
+fn has_figures(cells: &[Cell]) -> bool {
+    cells.iter().any(|cell| cell.value().is_some())
 }
 
 /// The note that says where an experiment's figures come from.
@@ -111,7 +116,7 @@ rows:
     }
 
     #[test]
-    fn rows_not_run_here_come_from_the_kept_table_with_their_origin() {
+    fn rows_without_figures_come_from_the_kept_table_with_their_origin() {
         let paper = paper();
         let all = BTreeMap::from([("a".to_owned(), run(0.5)), ("b".to_owned(), run(0.7))]);
         let mut kept = fill(&paper, &all);
@@ -119,7 +124,7 @@ rows:
         let here = BTreeMap::from([("a".to_owned(), run(0.55)), ("b".to_owned(), Found::Missing("no run".to_owned()))]);
         let mut table = fill(&paper, &here);
         assert_eq!(table.rows[1][1].value(), None);
-        assert_eq!(take_over(&mut table, &paper, &here, &kept), 1);
+        assert_eq!(take_over(&mut table, &paper, &kept), 1);
         assert_eq!((table.rows[0][1].value(), table.rows[1][1].value()), (Some(0.55), Some(0.7)));
         assert_eq!(table.notes, ["Run `b`: there"]);
     }
