@@ -78,7 +78,6 @@ fn runs_are_compared_listed_and_removed() {
     assert!(!place.path("runs/slow").exists() && place.path("runs/fast").exists());
 }
 
-/// The layout that MLflow's FileStore reads; docs/formats.md says how it was read back.
 #[test]
 fn a_kept_table_stands_in_for_runs_that_are_gone() {
     let place = two_runs();
@@ -123,6 +122,7 @@ rows:
     assert!(gone.contains("cannot read `gone.json`") && gone.contains("`--kept` wants"), "{gone}");
 }
 
+/// The layout that MLflow's FileStore reads; docs/formats.md says how it was read back.
 #[test]
 fn models_of_runs_are_written_for_mlflow() {
     let place = Workplace::new(4096);
