@@ -16,8 +16,10 @@ pub fn take_over(table: &mut Table, paper: &PaperTable, kept: &Table) -> usize {
         let Some(experiment) = row.experiment.as_ref().filter(|_| !has_figures(cells)) else { continue };
         let Some(old) = row_of(kept, &row.label).filter(|old| has_figures(old)) else { continue };
         for (column, cell) in table.columns.iter().zip(cells).skip(1) {
-            if let Some(place) = kept.columns.iter().position(|own| own.key == column.key) {
-                *cell = old[place].clone();
+            let place = kept.columns.iter().position(|own| own.key == column.key);
+            // A file from elsewhere may have a row that is too short.
+            if let Some(old) = place.and_then(|place| old.get(place)) {
+                *cell = old.clone();
             }
         }
         experiments.insert(experiment);
@@ -62,7 +64,7 @@ pub fn agreement(table: &Table, paper: &PaperTable, found: &BTreeMap<String, Fou
         for column in paper.columns.iter().filter(|column| column.table.as_deref() != Some("cost")) {
             let at = |table: &Table| table.columns.iter().position(|own| own.key == column.key);
             let (Some(own), Some(earlier)) = (at(table), at(kept)) else { continue };
-            let (Some(value), Cell::Value(earlier)) = (cells[own].value(), &old[earlier]) else { continue };
+            let (Some(value), Some(Cell::Value(earlier))) = (cells[own].value(), old.get(earlier)) else { continue };
             let Some(interval) = earlier.interval else { continue };
             if interval.contains(value) {
                 agreement.within += 1;
@@ -127,6 +129,19 @@ rows:
         assert_eq!(take_over(&mut table, &paper, &kept), 1);
         assert_eq!((table.rows[0][1].value(), table.rows[1][1].value()), (Some(0.55), Some(0.7)));
         assert_eq!(table.notes, ["Run `b`: there"]);
+    }
+
+    #[test]
+    fn a_kept_row_that_is_too_short_gives_what_it_has() {
+        let paper = paper();
+        let all = BTreeMap::from([("a".to_owned(), run(0.5)), ("b".to_owned(), run(0.7))]);
+        let mut kept = fill(&paper, &all);
+        kept.rows.iter_mut().for_each(|row| row.truncate(2));
+        let mut table = fill(&paper, &BTreeMap::new());
+        assert_eq!(take_over(&mut table, &paper, &kept), 2);
+        assert_eq!((table.rows[1][1].value(), table.rows[1][2].value()), (Some(0.7), None));
+        kept.rows.iter_mut().for_each(|row| row.truncate(1));
+        assert_eq!(agreement(&fill(&paper, &all), &paper, &all, &kept), Agreement::default());
     }
 
     #[test]
