@@ -213,6 +213,26 @@ fn report() -> Report {
 }
 
 #[test]
+fn fidelity_is_plotted_for_a_model_with_a_reference_and_only_for_rows_that_have_it() {
+    let mut evaluation = evaluation("SQuAD dev", "first", 0.7);
+    evaluation.reference_decoder = Some("autoregressive".to_owned());
+    let told: Vec<&str> = evaluation
+        .rows
+        .iter()
+        .filter(|row| row.cost.is_some() && row.fidelity.contains_key("ranking"))
+        .map(|row| row.decoder.as_str())
+        .collect();
+    let plot = fidelity_points_of(&evaluation).unwrap();
+    assert!(!told.is_empty());
+    assert_eq!(plot.points.iter().map(|point| point.label.as_str()).collect::<Vec<_>>(), told);
+    assert_eq!(plot.measure, "Pairs in the order of autoregressive");
+    let row = evaluation.rows.iter().find(|row| row.decoder == told[0]).unwrap();
+    assert_eq!(plot.points[0].value, row.fidelity["ranking"].mean);
+    evaluation.reference_decoder = None;
+    assert!(fidelity_points_of(&evaluation).is_none());
+}
+
+#[test]
 fn a_report_holds_everything_and_nothing_from_elsewhere() {
     let page = report().render().unwrap();
     if let Some(path) = std::env::var_os("MONOPASS_SAMPLE_REPORT") {
