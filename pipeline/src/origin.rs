@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 /// Kept beside a run's tables when something was evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,12 +26,12 @@ pub const ORIGIN_FILE: &str = "origin.json";
 impl Origin {
     /// Of this process, now.
     #[must_use]
-    pub fn now(device: impl ToString) -> Self {
+    pub fn now(device: Device) -> Self {
         let commit = option_env!("MONOPASS_COMMIT").map(|commit| format!(" at {commit}")).unwrap_or_default();
         Self {
             date: today(),
             program: format!("monopass {}{commit}", env!("CARGO_PKG_VERSION")),
-            device: device.to_string(),
+            device: format!("{device:?}"),
             processor: processor(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         }
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_the_day_and_the_machine() {
-        let words = Origin::now("Cpu").words();
+        let words = Origin::now(Device::Cpu).words();
         assert!(words.starts_with("20") && words.contains("monopass ") && words.contains(" of "), "{words}");
     }
 }

@@ -103,10 +103,7 @@ impl One<'_> {
         let Some((model, prompts)) = loaded.as_ref() else { unreachable!("loaded above") };
         let lines = self.answer(model, prompts, &content_key)?;
         let normalisation = self.config.normalisation;
-        write_json(
-            &self.experiment.folder.tables().join(ORIGIN_FILE),
-            &Origin::now(self.experiment.config.model.device),
-        )?;
+        write_json(&self.experiment.folder.tables().join(ORIGIN_FILE), &Origin::now(model.model.device()))?;
         write_json(&result, &AnswerEvaluation::of(self.set, self.system.name(), self.texts, &lines, normalisation))?;
         let mut outputs = vec![result.clone(), self.file("jsonl")];
         for (index, decoder) in self.system.decoders.iter().enumerate() {

@@ -17,6 +17,7 @@ use evaluator::evaluate::{
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::Table;
+use tch::Device;
 
 use super::overlap::Overlap;
 use super::subject::{self, Subject};
@@ -126,17 +127,22 @@ impl One<'_> {
         }
         let Some(loaded) = loaded.as_ref() else { unreachable!("loaded above") };
         let written = match self.decode(loaded, &content_key)? {
-            Some(evaluation) => self.write(&evaluation, &content_key, &inputs),
+            Some(evaluation) => self.write(&evaluation, &content_key, &inputs, loaded.loaded.model.device()),
             None => Ok(()),
         };
         self.experiment.agree(written)?;
         from_file()
     }
 
-    fn write(&self, evaluation: &SetEvaluation, content_key: &str, inputs: &Inputs) -> anyhow::Result<()> {
+    fn write(
+        &self,
+        evaluation: &SetEvaluation,
+        content_key: &str,
+        inputs: &Inputs,
+        device: Device,
+    ) -> anyhow::Result<()> {
         let result = self.file("json");
         write_json(&result, evaluation)?;
-        let device = self.experiment.config.model.device;
         write_json(&self.experiment.folder.tables().join(ORIGIN_FILE), &Origin::now(device))?;
         let predictions = Predictions::open(&self.file("jsonl"), content_key, self.samples)?;
         data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
