@@ -176,8 +176,8 @@ template <typename T, int R>
 inline void linear_row(const T* x, const T* w, int64_t in, float* sums) {
   using L = Lane<T>;
   constexpr int64_t kStep = 16 * L::K;
-  // Few rows are added up in several parts, so that no addition waits for the one before.
-  constexpr int kParts = R >= 4 ? 1 : 4 / R;
+  // Fewer than four rows are added up in several parts, so that no addition waits for the one before.
+  constexpr int kParts = 4 / R;
   __m512 acc[R][kParts];
   for (int r = 0; r < R; ++r) {
     for (int p = 0; p < kParts; ++p) acc[r][p] = _mm512_setzero_ps();
@@ -187,7 +187,7 @@ inline void linear_row(const T* x, const T* w, int64_t in, float* sums) {
 #pragma GCC unroll 4
     for (int p = 0; p < kParts; ++p) {
       const typename L::V a = L::vector(w + i + p * kStep);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
       for (int r = 0; r < R; ++r) acc[r][p] = L::dot(acc[r][p], a, L::vector(x + r * in + i + p * kStep));
     }
   }
@@ -195,10 +195,49 @@ inline void linear_row(const T* x, const T* w, int64_t in, float* sums) {
     const auto a = operand(w + i, in - i);
     for (int r = 0; r < R; ++r) acc[r][0] = L::dot(acc[r][0], a, operand(x + r * in + i, in - i));
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     for (int p = 1; p < kParts; ++p) acc[r][0] = _mm512_add_ps(acc[r][0], acc[r][p]);
     sums[r] = _mm512_reduce_add_ps(acc[r][0]);
+  }
+}
+
+// Four weight rows times R rows of x: from five rows on arithmetic takes longer than reading, and every value of x serves four products.
+template <typename T, int R>
+inline void linear_tile(const T* x, const T* weight, int64_t in, int outs, float* sums) {
+  using L = Lane<T>;
+  constexpr int64_t kStep = 16 * L::K;
+  __m512 acc[4][R];
+#pragma GCC unroll 4
+  for (int o = 0; o < 4; ++o) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) acc[o][r] = _mm512_setzero_ps();
+  }
+  const T* w[4];
+  for (int o = 0; o < 4; ++o) w[o] = weight + (o < outs ? o : 0) * in;
+  const int64_t dense = in / kStep * kStep;
+  for (int64_t i = 0; i < dense; i += kStep) {
+    typename L::V v[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) v[r] = L::vector(x + r * in + i);
+#pragma GCC unroll 4
+    for (int o = 0; o < 4; ++o) {
+      const typename L::V a = L::vector(w[o] + i);
+      _mm_prefetch(reinterpret_cast<const char*>(w[o] + i) + 4 * in * sizeof(T), _MM_HINT_T0);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) acc[o][r] = L::dot(acc[o][r], a, v[r]);
+    }
+  }
+  if (dense < in) {
+    for (int r = 0; r < R; ++r) {
+      const auto v = operand(x + r * in + dense, in - dense);
+      for (int o = 0; o < 4; ++o) acc[o][r] = L::dot(acc[o][r], operand(w[o] + dense, in - dense), v);
+    }
+  }
+#pragma GCC unroll 4
+  for (int o = 0; o < 4; ++o) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sums[o * 4 + r] = _mm512_reduce_add_ps(acc[o][r]);
   }
 }
 
@@ -214,28 +253,55 @@ inline void put(bf16* to, float x) { store(to, _mm512_set1_ps(x), 1); }
 
 }  // namespace
 
+namespace {
+
+constexpr int64_t kStreamed = 4;
+
+// At most `kStreamed` rows.
 template <typename T>
-void linear_rows(const T* x, const T* weight, const T* bias, T* out, int64_t rows, int64_t in, int64_t outs, int64_t begin, int64_t end) {
-  float sums[8];
+void linear_streamed(const T* x, const T* weight, const T* bias, T* out, int64_t rows, int64_t in, int64_t outs, int64_t begin, int64_t end) {
+  float sums[kStreamed];
   for (int64_t o = begin; o < end; ++o) {
     const T* w = weight + o * in;
+    switch (rows) {
+      case 4: linear_row<T, 4>(x, w, in, sums); break;
+      case 3: linear_row<T, 3>(x, w, in, sums); break;
+      case 2: linear_row<T, 2>(x, w, in, sums); break;
+      default: linear_row<T, 1>(x, w, in, sums); break;
+    }
     const float shift = bias ? number(bias[o]) : 0.f;
-    for (int64_t r = 0; r < rows; r += 8) {
-      const int64_t count = min64(8, rows - r);
-      const T* from = x + r * in;
+    for (int64_t r = 0; r < rows; ++r) put(out + r * outs + o, sums[r] + shift);
+  }
+}
+
+template <typename T>
+void linear_tiled(const T* x, const T* weight, const T* bias, T* out, int64_t rows, int64_t in, int64_t outs, int64_t begin, int64_t end) {
+  float sums[16];
+  for (int64_t o = begin; o < end; o += 4) {
+    const int taken = static_cast<int>(min64(4, end - o));
+    for (int64_t r = 0; r < rows; r += 4) {
+      const int64_t count = min64(4, rows - r);
+      const T *from = x + r * in, *w = weight + o * in;
       switch (count) {
-        case 8: linear_row<T, 8>(from, w, in, sums); break;
-        case 7: linear_row<T, 7>(from, w, in, sums); break;
-        case 6: linear_row<T, 6>(from, w, in, sums); break;
-        case 5: linear_row<T, 5>(from, w, in, sums); break;
-        case 4: linear_row<T, 4>(from, w, in, sums); break;
-        case 3: linear_row<T, 3>(from, w, in, sums); break;
-        case 2: linear_row<T, 2>(from, w, in, sums); break;
-        default: linear_row<T, 1>(from, w, in, sums); break;
+        case 4: linear_tile<T, 4>(from, w, in, taken, sums); break;
+        case 3: linear_tile<T, 3>(from, w, in, taken, sums); break;
+        case 2: linear_tile<T, 2>(from, w, in, taken, sums); break;
+        default: linear_tile<T, 1>(from, w, in, taken, sums); break;
       }
-      for (int64_t j = 0; j < count; ++j) put(out + (r + j) * outs + o, sums[j] + shift);
+      for (int i = 0; i < taken; ++i) {
+        const float shift = bias ? number(bias[o + i]) : 0.f;
+        for (int64_t j = 0; j < count; ++j) put(out + (r + j) * outs + o + i, sums[i * 4 + j] + shift);
+      }
     }
   }
+}
+
+}  // namespace
+
+template <typename T>
+void linear_rows(const T* x, const T* weight, const T* bias, T* out, int64_t rows, int64_t in, int64_t outs, int64_t begin, int64_t end) {
+  const auto kernel = rows <= kStreamed ? linear_streamed<T> : linear_tiled<T>;
+  kernel(x, weight, bias, out, rows, in, outs, begin, end);
 }
 
 #define MONOPASS_INSTANTIATE(T)                                                                                                         \

@@ -297,8 +297,9 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   by_kind(x, [&](auto* tag) {
     using T = MONOPASS_TYPE(tag);
     const T* shift = bias ? data<T>(*bias) : nullptr;
-    at::parallel_for(0, outs, std::max<int64_t>(1, 65536 / in), [&](int64_t begin, int64_t end) {
-      linear_rows(data<T>(dense), data<T>(weight), shift, mutable_data<T>(out), rows, in, outs, begin, end);
+    // Multiples of four outputs a thread, as the kernels take them.
+    at::parallel_for(0, (outs + 3) / 4, std::max<int64_t>(1, 16384 / in), [&](int64_t begin, int64_t end) {
+      linear_rows(data<T>(dense), data<T>(weight), shift, mutable_data<T>(out), rows, in, outs, begin * 4, std::min(outs, end * 4));
     });
   });
   return out;
