@@ -13,7 +13,7 @@ use model::{AttentionPattern, CausalLm, LoadOptions};
 use serde::Serialize;
 use tch::{Device, Tensor, no_grad};
 
-use crate::decode::{Decoder, DecoderKind, DecoderParts, LastPrompt, LastRead};
+use crate::decode::{Decoder, DecoderKind, DecoderParts, LastRead};
 use crate::generate::{GenerateOptions, generate_until};
 use crate::latency::Latency;
 use crate::{EvaluatorError, stats};
@@ -213,7 +213,7 @@ impl Way {
             return Ok(Self::FreeText);
         }
         let parts = UntrainedParts { model, num_candidates: bench.num_candidates };
-        Ok(Self::Decoder(kind.build_headed(&parts, Rc::<LastRead>::default(), Rc::<LastPrompt>::default())?))
+        Ok(Self::Decoder(kind.build_headed(&parts, Rc::<LastRead>::default(), None)?))
     }
 
     fn run(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Run, EvaluatorError> {

@@ -5,6 +5,7 @@
 //! done; a second run with the same content key goes on from there.
 
 mod config;
+mod memory;
 mod predictions;
 mod result;
 mod runs;
@@ -22,6 +23,7 @@ use data::RankingSample;
 use model::CausalLm;
 
 pub use config::{EvaluateConfig, LatencyConfig, SignificanceBaseline};
+pub use memory::measure_memory;
 pub use predictions::{DecoderLine, PredictionLine, Predictions, read_lines};
 pub use result::{Comparison, Cost, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, compare_rows};
 pub use runs::{RowName, RunBaseline, RunEvaluations, runs_table};
@@ -127,17 +129,25 @@ fn limited<'a>(job: &EvaluationJob<'a>) -> &'a [RankingSample] {
     &job.samples[..job.config.max_queries.unwrap_or(usize::MAX).min(job.samples.len())]
 }
 
-/// One window of each decoder: allocator, caches and clocks settle.
+/// Allocator, caches and clocks settle.
 fn warm_up(job: &EvaluationJob, sample: &RankingSample) -> Result<(), EvaluatorError> {
-    let window = sample.passages.len().min(job.config.window.size);
-    let first: Vec<u16> = (0..window as u16).collect();
-    let sample = sample.select(&first);
-    for _ in 0..job.config.latency.warmup {
-        for decoder in job.decoders {
-            rerank(job.model, decoder.as_ref(), job.prompts, &sample, &job.config.window)?;
-        }
+    (0..job.config.latency.warmup).try_for_each(|_| one_window(job, sample))
+}
+
+/// One window of each decoder.
+fn one_window(job: &EvaluationJob, sample: &RankingSample) -> Result<(), EvaluatorError> {
+    let sample = first_window(job, sample);
+    for decoder in job.decoders {
+        rerank(job.model, decoder.as_ref(), job.prompts, &sample, &job.config.window)?;
     }
     Ok(())
+}
+
+/// The candidates that the first window of a list holds.
+fn first_window(job: &EvaluationJob, sample: &RankingSample) -> RankingSample {
+    let window = sample.passages.len().min(job.config.window.size);
+    let first: Vec<u16> = (0..window as u16).collect();
+    sample.select(&first)
 }
 
 /// All decoders on one query, the first one another each time.

@@ -39,13 +39,13 @@ pub struct Column {
     /// Text or numbers.
     pub kind: ColumnKind,
     /// Unit of the numbers, if they have one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// Digits after the point.
     #[serde(default)]
     pub decimals: u8,
     /// Which values are better; absent when none are.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub better: Option<Better>,
 }
 
@@ -82,7 +82,7 @@ pub enum Cell {
         /// Why.
         reason: String,
         /// Published value.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         paper: Option<f64>,
     },
     /// Does not apply.
@@ -95,13 +95,13 @@ pub struct Value {
     /// The number.
     pub value: f64,
     /// Bootstrap interval.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Interval>,
     /// Published value.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paper: Option<f64>,
     /// Short mark behind the number, explained in the notes: `*`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mark: String,
 }
 
@@ -252,8 +252,12 @@ impl Table {
             Cell::Text(text) => CellText { main: text.clone(), detail: String::new() },
             Cell::Empty => CellText { main: String::new(), detail: String::new() },
             Cell::NotRun { reason, paper: published } => {
-                let detail: Vec<String> = std::iter::once(reason.clone()).chain(paper(published)).collect();
-                CellText { main: "not run:".into(), detail: detail.join("; ") }
+                // A row says why once.
+                let says = |cell: &Cell| matches!(cell, Cell::NotRun { reason: earlier, .. } if earlier == reason);
+                let reason = (!self.rows[row][..column].iter().any(says)).then(|| reason.clone());
+                let main = if reason.is_some() { "not run:" } else { "not run" };
+                let detail: Vec<String> = reason.into_iter().chain(paper(published)).collect();
+                CellText { main: main.into(), detail: detail.join("; ") }
             }
             Cell::Value(value) => {
                 let interval =
@@ -312,6 +316,16 @@ mod tests {
         }
         insta::assert_snapshot!("table_terminal", table.render_terminal(None));
         insta::assert_snapshot!("table_terminal_narrow", table.render_terminal(Some(60)));
+    }
+
+    #[test]
+    fn a_row_says_once_why_it_was_not_run() {
+        let mut table = table();
+        let not_run = |paper| Cell::NotRun { reason: "no run".to_owned(), paper };
+        table.rows = vec![vec![Cell::text("FIRST"), not_run(Some(0.7)), not_run(None)]];
+        let text = table.render(TableFormat::Markdown);
+        assert!(text.contains("| FIRST | not run: no run; paper 0.7000 | not run |"), "{text}");
+        assert_eq!(table.render(TableFormat::Csv).matches("no run").count(), 2);
     }
 
     #[test]

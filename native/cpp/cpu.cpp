@@ -1,7 +1,9 @@
 #include "cpu.h"
 
-#ifdef MONOPASS_AMX
+#ifdef MONOPASS_AVX512
 #include <cpuid.h>
+#endif
+#ifdef MONOPASS_AMX
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -9,14 +11,19 @@
 namespace monopass {
 namespace {
 
+#ifdef MONOPASS_AVX512
+// The processor has tiles and their bf16 products (leaf 7: EDX bits 24 and 22).
+bool tiles_exist() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 1) && (d >> 22 & 1);
+}
+#endif
+
 #ifdef MONOPASS_AMX
-// The processor has tiles and their bf16 products (leaf 7: EDX bits 24 and 22), and Linux lets this process use their registers
-// (arch_prctl(2): ARCH_REQ_XCOMP_PERM of state component 18, tile data).
+// Linux lets this process use the tiles' registers (arch_prctl(2): ARCH_REQ_XCOMP_PERM of state component 18, tile data).
 bool tiles_are_ours() {
   constexpr long kRequest = 0x1023, kTileData = 18;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  return (d >> 24 & 1) && (d >> 22 & 1) && syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  return tiles_exist() && syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 }
 #endif
 
@@ -38,6 +45,15 @@ bool tiles_run() {
 #ifdef MONOPASS_AMX
   static const bool run = kernels_run(c10::ScalarType::BFloat16) && std::getenv("MONOPASS_NO_AMX") == nullptr && tiles_are_ours();
   return run;
+#else
+  return false;
+#endif
+}
+
+bool bf16_products_are_slow() {
+#ifdef MONOPASS_AVX512
+  static const bool slow = kernels_run(c10::ScalarType::BFloat16) && __builtin_cpu_is("intel") && !tiles_exist();
+  return slow;
 #else
   return false;
 #endif

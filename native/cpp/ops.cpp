@@ -280,15 +280,45 @@ class CrossEntropySum : public Function<CrossEntropySum> {
   static void put(bf16* to, float x) { to->bits = c10::detail::round_to_nearest_even(x); }
 };
 
+// A product of bf16 in float32, rounded once at the end. An empty bias is none.
+class WideLinear : public Function<WideLinear> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    if (x.requires_grad() || weight.requires_grad() || bias.requires_grad()) ctx->save_for_backward({x, weight});
+    const auto shift = bias.numel() > 0 ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
+    return at::linear(x.to(at::kFloat), weight.to(at::kFloat), shift).to(at::kBFloat16);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &weight = saved[1];
+    const auto grad = grads[0].reshape({-1, weight.size(0)}).to(at::kFloat);
+    at::Tensor dx, dweight, dbias;
+    if (ctx->needs_input_grad(0)) dx = grad.mm(weight.to(at::kFloat)).to(at::kBFloat16).view(x.sizes());
+    if (ctx->needs_input_grad(1)) dweight = grad.t().mm(x.reshape({-1, weight.size(1)}).to(at::kFloat)).to(at::kBFloat16);
+    if (ctx->needs_input_grad(2)) dbias = grad.sum(0).to(at::kBFloat16);
+    return {dx, dweight, dbias};
+  }
+};
+
+// Fewer rows do not pay for widening the weights.
+constexpr int64_t kWideRows = 64;
+
+bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
+  return rows >= kWideRows && bf16_products_are_slow() && x.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
+      weight.scalar_type() == at::kBFloat16 && x.size(-1) == weight.size(1);
+}
+
 constexpr int64_t kLinearRows = 16;
 
-// The rows kernel where it applies (no gradient wanted, few rows), else libtorch's product.
+// The rows kernel where it applies (no gradient wanted, few rows), float32 where bf16 is slower, else libtorch's product.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
   const int64_t in = weight.size(1), outs = weight.size(0), rows = in > 0 ? x.numel() / in : 0;
   const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || (bias && bias->requires_grad()));
   const bool fits = !graph && rows > 0 && rows <= kLinearRows && x.device().is_cpu() && kernels_run(x.scalar_type()) &&
       weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.size(-1) == in &&
       (!bias || (bias->scalar_type() == x.scalar_type() && bias->is_contiguous()));
+  if (wide_pays(x, weight, rows)) return WideLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
   if (!fits) return at::linear(x, weight, bias ? std::optional<at::Tensor>(*bias) : std::nullopt);
   const auto dense = x.contiguous();
   auto sizes = x.sizes().vec();

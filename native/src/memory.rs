@@ -38,6 +38,29 @@ pub fn reset_peak(device: tch::Device) -> bool {
     }
 }
 
+/// Does `work` and tells by how much its fullest moment was above what was held before it. Free blocks go back to the system first, so that what
+/// ran before does not count as held. `None` where the kernel does not reset a peak.
+pub fn demand_mib<T>(device: tch::Device, work: impl FnOnce() -> T) -> (T, Option<f64>) {
+    give_back_free_blocks();
+    let held = match device {
+        tch::Device::Cuda(index) => cuda_device(index).map_or(0.0, |memory| memory.used_mib),
+        _ => rss_mib(),
+    };
+    let counted = reset_peak(device);
+    let done = work();
+    (done, counted.then(|| (peak_mib(device) - held).max(0.0)))
+}
+
+/// The process keeps freed blocks ([`crate::runtime::init`]); this once it does not.
+#[allow(unsafe_code, reason = "malloc_trim has no safe interface")]
+fn give_back_free_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim touches free blocks only and is safe to call at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Memory this process could still take: the machine's `MemAvailable`, or what its control group leaves if that is less.
 pub fn available_mib() -> f64 {
     let machine = proc_field_mib("/proc/meminfo", "MemAvailable:").unwrap_or(0.0);
@@ -105,6 +128,18 @@ fn cgroup_left_mib() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn demand_is_what_work_takes_at_its_fullest() {
+        // smaller blocks than the system takes back by itself, as tensors are
+        let blocks = || (0..64).map(|_| vec![1u8; 1 << 20]).collect::<Vec<_>>();
+        drop(blocks());
+        let sum = || blocks().iter().map(|block| usize::from(block[9])).sum::<usize>();
+        let (sum, demand) = demand_mib(tch::Device::Cpu, sum);
+        let Some(demand) = demand else { return eprintln!("skipped: this kernel does not reset a peak") };
+        assert_eq!(sum, 64);
+        assert!((60.0..512.0).contains(&demand), "{demand}");
+    }
 
     #[test]
     fn no_figures_of_a_device_that_does_not_exist() {

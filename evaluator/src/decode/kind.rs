@@ -52,8 +52,8 @@ pub struct BuildDecoder<'a> {
     pub parts: &'a dyn DecoderParts,
     /// Shared by the variants of ONE-PASS.
     pub last_read: Rc<LastRead>,
-    /// Shared by the decoders that begin with a pass over the prompt.
-    pub last_prompt: Rc<LastPrompt>,
+    /// Shared by the decoders that begin with a pass over the prompt; absent, each makes its own.
+    pub last_prompt: Option<Rc<LastPrompt>>,
 }
 
 impl DecoderKind {
@@ -166,7 +166,7 @@ impl DecoderKind {
         if *self == Self::Autoregressive {
             return Ok(Box::new(Autoregressive::new(with.tokenizer.clone(), with.answer, with.max_new_tokens)));
         }
-        self.build_headed(with.parts, Rc::clone(&with.last_read), Rc::clone(&with.last_prompt))
+        self.build_headed(with.parts, Rc::clone(&with.last_read), with.last_prompt.clone())
     }
 
     /// As [`Self::build`], for every kind but free text.
@@ -180,7 +180,7 @@ impl DecoderKind {
         &self,
         parts: &dyn DecoderParts,
         last_read: Rc<LastRead>,
-        last_prompt: Rc<LastPrompt>,
+        last_prompt: Option<Rc<LastPrompt>>,
     ) -> Result<Box<dyn Decoder>, EvaluatorError> {
         let decoder: Box<dyn Decoder> = match self {
             Self::Autoregressive => panic!("free text is built with a tokenizer"),
@@ -214,7 +214,7 @@ impl DecoderKind {
 struct Named {
     name: String,
     decoder: Box<dyn Decoder>,
-    last_prompt: Rc<LastPrompt>,
+    last_prompt: Option<Rc<LastPrompt>>,
 }
 
 impl Decoder for Named {
@@ -223,7 +223,10 @@ impl Decoder for Named {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &data::prompt::RankingPrompt) -> Result<super::Decoded, EvaluatorError> {
-        self.decoder.decode_behind(model, prompt, &self.last_prompt)
+        match &self.last_prompt {
+            Some(last) => self.decoder.decode_behind(model, prompt, last),
+            None => self.decoder.decode(model, prompt),
+        }
     }
 }
 

@@ -232,7 +232,7 @@ proptest! {
                 max_new_tokens: None,
                 parts: &NoParts,
                 last_read: std::rc::Rc::default(),
-                last_prompt: std::rc::Rc::default(),
+                last_prompt: Some(std::rc::Rc::default()),
             };
             for kind in DecoderKind::PLAIN {
                 if kind == DecoderKind::SingleToken && identifiers == Identifiers::Numeric {

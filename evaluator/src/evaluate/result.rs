@@ -76,6 +76,9 @@ pub struct Cost {
     /// Items that a pass after the first decided, for decoders that draft.
     #[serde(default)]
     pub accepted_per_pass: Option<f64>,
+    /// MiB that one window takes beside the model at the fullest moment; see [`crate::evaluate::measure_memory`].
+    #[serde(default)]
+    pub memory_mib: Option<f64>,
 }
 
 /// One model on one set.

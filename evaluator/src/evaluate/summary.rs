@@ -153,6 +153,7 @@ fn cost(
         tokens_computed: mean(&column(|line| line.ranking.tokens_computed as f64)),
         prompt_seconds: mean(&column(|line| line.ranking.prompt_seconds)),
         accepted_per_pass: (!accepted.is_empty()).then(|| mean(&accepted)),
+        memory_mib: None,
     })
 }
 

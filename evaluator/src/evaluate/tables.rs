@@ -254,6 +254,7 @@ pub fn cost_table(evaluations: &[SetEvaluation]) -> Table {
         Column::number("accepted_per_pass", "Accepted a pass", 2, None),
         Column::number("new_tokens", "New tokens", 1, None),
         Column::number("tokens_computed", "Tokens read", 0, None),
+        Column::number("memory_mib", "Memory", 0, None).unit("MiB"),
         Column::number("ok", "Answers ok", 0, None),
         Column::number("wrong_format", "Wrong format", 0, None),
         Column::number("repetition", "Repetition", 0, None),
@@ -276,6 +277,7 @@ pub fn cost_table(evaluations: &[SetEvaluation]) -> Table {
             cost.accepted_per_pass.map_or(Cell::Empty, Cell::number),
             Cell::number(cost.new_tokens),
             Cell::number(cost.tokens_computed),
+            cost.memory_mib.map_or(Cell::Empty, Cell::number),
         ]);
         let repair = &row.repair;
         let counts = [repair.ok, repair.wrong_format, repair.repetition, repair.out_of_range, repair.missing];
@@ -286,7 +288,8 @@ pub fn cost_table(evaluations: &[SetEvaluation]) -> Table {
     }
     table.notes.push(
         "Means a query, windows summed; tokenising is not in the time. Answers are counted one by one (a window is one \
-         answer); a broken one can count under several heads. Accepted: items that a pass after the prompt's decided."
+         answer); a broken one can count under several heads. Accepted: items that a pass after the prompt's decided. \
+         Memory: what one window of the longest list takes beside the model at the fullest moment, the decoder alone."
             .into(),
     );
     table

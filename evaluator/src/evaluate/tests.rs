@@ -34,7 +34,7 @@ fn fixture(num_queries: usize) -> Fixture {
         max_new_tokens: None,
         parts: &NoParts,
         last_read: std::rc::Rc::default(),
-        last_prompt: std::rc::Rc::default(),
+        last_prompt: Some(std::rc::Rc::default()),
     };
     let decoders = config.decoders.iter().map(|kind| kind.build(&with).unwrap()).collect();
     Fixture { model: tiny(5), samples, judgements, decoders, config }

@@ -41,6 +41,7 @@ fn row(decoder: &str, quality: f64, seconds: f64, stream: &mut Stream) -> RowEva
         tokens_computed: 1579.0,
         prompt_seconds: 0.01,
         accepted_per_pass: None,
+        memory_mib: Some(40.0 + 10.0 * seconds),
         speedup_over_forced: None,
     };
     let repair = RepairCounts { ok: 35, wrong_format: 2, repetition: 3, out_of_range: 0, missing: 4 };

@@ -167,6 +167,7 @@ fn linear_of_few_rows_equals_the_product() {
             (7, 40, 5),
             (16, 33, 130),
             (17, 64, 64),
+            (70, 33, 130),
         ] {
             let (x, w, b) = (random(&[1, rows, input], kind), random(&[output, input], kind), random(&[output], kind));
             let want = |b: Option<&Tensor>| {
@@ -186,6 +187,29 @@ fn linear_keeps_gradients() {
     linear(&x, &w, None).sum(Kind::Float).backward();
     assert!(difference(&w.grad(), &x.sum_dim_intlist([0i64].as_slice(), true, None).expand([4, 8], false)) < 1e-6);
     assert_eq!(x.grad().size(), [2, 8]);
+}
+
+#[test]
+fn linear_of_many_rows_of_bf16_has_the_gradients_of_the_product() {
+    draws::seed(8);
+    let tensors = [
+        random(&[2, 40, 33], Kind::BFloat16),
+        random(&[24, 33], Kind::BFloat16),
+        random(&[24], Kind::BFloat16),
+        random(&[2, 40, 24], Kind::BFloat16),
+    ];
+    let gradients = |kind: Kind| {
+        let [x, w, b] = [0, 1, 2].map(|i| leaf(&tensors[i].to_kind(kind)));
+        (linear(&x, &w, Some(&b)) * tensors[3].to_kind(kind)).sum(kind).backward();
+        [x.grad(), w.grad(), b.grad()]
+    };
+    for (own, wide) in gradients(Kind::BFloat16).iter().zip(gradients(Kind::Double)) {
+        assert!(own.kind() == Kind::BFloat16 && difference(own, &wide) < 1e-2);
+    }
+    // A frozen weight gets none, and the input still does.
+    let x = leaf(&tensors[0]);
+    linear(&x, &tensors[1], None).sum(Kind::BFloat16).backward();
+    assert_eq!(x.grad().size(), x.size());
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
         max_new_tokens: None,
         parts: &parts,
         last_read: Rc::default(),
-        last_prompt: Rc::default(),
+        last_prompt: None,
     };
     let decoder = kind.build(&with)?;
     let stop = StopFlag::listen()?;

@@ -16,7 +16,7 @@ use crate::failure::{Ending, InputError, Interrupted};
 use crate::origin::{ORIGIN_FILE, Origin};
 use crate::paper_table::config::{PaperTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill};
-use crate::paper_table::kept::{Agreement, agreement, note_of, take_over};
+use crate::paper_table::kept::{Agreement, agreement, note_of, take_over, with_figures};
 use crate::run_folder::RunFolder;
 use crate::write_whole::{read_json, write_whole};
 
@@ -57,10 +57,8 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         found.insert(name.clone(), there);
     }
     let mut table = fill(&paper, &found);
-    for (name, folder) in &folders {
-        if !matches!(found.get(*name), Some(Found::Tables(_))) {
-            continue;
-        }
+    for name in with_figures(&table, &paper) {
+        let Some(folder) = folders.get(name) else { continue };
         let origin = folder.tables().join(ORIGIN_FILE);
         if origin.exists() {
             table.notes.push(note_of(name, &read_json::<Origin>(&origin)?.words()));

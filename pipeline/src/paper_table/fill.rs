@@ -24,8 +24,7 @@ pub fn fill(paper: &PaperTable, found: &BTreeMap<String, Found>) -> Table {
     for column in &paper.columns {
         columns.push(Column::number(&column.key, &column.label, column.decimals, column.better));
         if published(column) {
-            let key = format!("{}_difference", column.key);
-            columns.push(Column::number(&key, "ours − paper", column.decimals, None));
+            columns.push(Column::number(&difference_key(&column.key), "ours − paper", column.decimals, None));
         }
     }
     let mut table = Table::new(&paper.name, &paper.title, columns);
@@ -116,7 +115,13 @@ fn has_row(table: &Table, row: &TableRow) -> bool {
     table.rows.iter().any(says)
 }
 
-fn difference(cell: &Cell) -> Cell {
+/// Key of the column with ours minus the paper's.
+pub(super) fn difference_key(column: &str) -> String {
+    format!("{column}_difference")
+}
+
+/// Ours minus the paper's; the mark says whether our interval covers the published value.
+pub(super) fn difference(cell: &Cell) -> Cell {
     let Cell::Value(Value { value, interval, paper: Some(paper), .. }) = cell else { return Cell::Empty };
     let mark = match interval {
         Some(interval) if interval.contains(*paper) => "=",

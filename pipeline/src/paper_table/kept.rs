@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evaluator::table::{Cell, Table};
+use evaluator::table::{Cell, Column, Table, Value};
 
 use super::config::PaperTable;
-use super::fill::Found;
+use super::fill::{Found, difference, difference_key};
 
 /// Fills the rows that have no figure of a run here from a table that was written before, by row and column; takes over the notes that say
 /// where the figures of their experiments come from. Returns how many rows were taken.
@@ -15,11 +15,14 @@ pub fn take_over(table: &mut Table, paper: &PaperTable, kept: &Table) -> usize {
     for (row, cells) in paper.rows.iter().zip(&mut table.rows) {
         let Some(experiment) = row.experiment.as_ref().filter(|_| !has_figures(cells)) else { continue };
         let Some(old) = row_of(kept, &row.label).filter(|old| has_figures(old)) else { continue };
-        for (column, cell) in table.columns.iter().zip(cells).skip(1) {
-            let place = kept.columns.iter().position(|own| own.key == column.key);
+        for column in &paper.columns {
+            let place = |columns: &[Column], key: &str| columns.iter().position(|own| own.key == key);
             // A file from elsewhere may have a row that is too short.
-            if let Some(old) = place.and_then(|place| old.get(place)) {
-                *cell = old.clone();
+            let old = place(&kept.columns, &column.key).and_then(|place| old.get(place));
+            let (Some(at), Some(old)) = (place(&table.columns, &column.key), old) else { continue };
+            cells[at] = with_paper(old, row.paper.get(&column.key).copied());
+            if let Some(beside) = place(&table.columns, &difference_key(&column.key)) {
+                cells[beside] = difference(&cells[at]);
             }
         }
         experiments.insert(experiment);
@@ -32,6 +35,21 @@ pub fn take_over(table: &mut Table, paper: &PaperTable, kept: &Table) -> usize {
         table.notes.extend(notes);
     }
     taken
+}
+
+/// A kept figure beside what the table file says was published, which may have been corrected since.
+fn with_paper(kept: &Cell, paper: Option<f64>) -> Cell {
+    match kept {
+        Cell::Value(value) => Cell::Value(Value { paper, ..value.clone() }),
+        other => other.clone(),
+    }
+}
+
+/// The experiments that gave the table a figure.
+#[must_use]
+pub fn with_figures<'p>(table: &Table, paper: &'p PaperTable) -> BTreeSet<&'p String> {
+    let rows = paper.rows.iter().zip(&table.rows).filter(|(_, cells)| has_figures(cells));
+    rows.filter_map(|(row, _)| row.experiment.as_ref()).collect()
 }
 
 fn has_figures(cells: &[Cell]) -> bool {
@@ -85,11 +103,9 @@ fn row_of<'t>(table: &'t Table, label: &str) -> Option<&'t Vec<Cell>> {
 
 #[cfg(test)]
 mod tests {
-    use evaluator::stats::Interval;
-    use evaluator::table::Column;
-
     use super::super::fill::fill;
     use super::*;
+    use evaluator::stats::Interval;
 
     fn paper() -> PaperTable {
         let text = "
@@ -129,6 +145,20 @@ rows:
         assert_eq!(take_over(&mut table, &paper, &kept), 1);
         assert_eq!((table.rows[0][1].value(), table.rows[1][1].value()), (Some(0.55), Some(0.7)));
         assert_eq!(table.notes, ["Run `b`: there"]);
+    }
+
+    #[test]
+    fn a_kept_figure_stands_beside_what_is_published_now() {
+        let mut paper = paper();
+        let found = BTreeMap::from([("a".to_owned(), run(0.5))]);
+        paper.rows[0].paper.insert("ndcg".to_owned(), 0.45);
+        let kept = fill(&paper, &found);
+        paper.rows[0].paper.insert("ndcg".to_owned(), 0.9);
+        let mut table = fill(&paper, &BTreeMap::new());
+        assert!(with_figures(&table, &paper).is_empty());
+        assert_eq!(take_over(&mut table, &paper, &kept), 1);
+        assert_eq!(table.rows[0], fill(&paper, &found).rows[0]);
+        assert_eq!(with_figures(&table, &paper).len(), 1);
     }
 
     #[test]

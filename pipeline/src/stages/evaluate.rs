@@ -13,7 +13,7 @@ use evaluator::EvaluatorError;
 use evaluator::decode::BuildDecoder;
 use evaluator::evaluate::{
     EvaluateConfig, EvaluationJob, Predictions, Progress, RankShare, SetEvaluation, comparison_table, cost_table,
-    evaluate, evaluate_share, fidelity_table, merge_shares, results_table,
+    evaluate, evaluate_share, fidelity_table, measure_memory, merge_shares, results_table,
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::Table;
@@ -178,15 +178,17 @@ impl One<'_> {
             identifiers: prompts.single_identifier_tokens(),
             folder_of: Box::new(|head| run.head(&name, &head.name())),
         };
-        let with = BuildDecoder {
+        let build = |last_read, last_prompt| BuildDecoder {
             tokenizer: &loaded.tokenizer,
             answer: data.prompt.answer_form(),
             max_new_tokens: self.config.max_new_tokens,
             parts: &parts,
-            last_read: Rc::default(),
-            last_prompt: Rc::default(),
+            last_read,
+            last_prompt,
         };
-        let decoders = self.config.decoders.iter().map(|kind| kind.build(&with)).collect::<Result<Vec<_>, _>>()?;
+        let kinds = &self.config.decoders;
+        let sharing = build(Rc::default(), Some(Rc::default()));
+        let decoders = kinds.iter().map(|kind| kind.build(&sharing)).collect::<Result<Vec<_>, _>>()?;
         let judgements = judgements_of(&data.sets[self.set], self.samples)?;
         let predictions = self.file("jsonl");
         fs::create_dir_all(self.experiment.folder.predictions())
@@ -208,7 +210,10 @@ impl One<'_> {
             return Ok(None);
         }
         let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
-        self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now))).map(Some)
+        let mut evaluation = self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)))?;
+        let alone = kinds.iter().map(|kind| kind.build(&build(Rc::default(), None))).collect::<Result<Vec<_>, _>>()?;
+        self.told(measure_memory(&EvaluationJob { decoders: &alone, ..job }, &mut evaluation))?;
+        Ok(Some(evaluation))
     }
 
     /// Of several ranks each decodes its queries; afterwards rank 0's file holds them all.

@@ -79,7 +79,7 @@ impl HeldOut {
                 max_new_tokens: None,
                 parts: &NoParts,
                 last_read: Rc::default(),
-                last_prompt: Rc::default(),
+                last_prompt: None,
             };
             let decoders: Vec<Box<dyn Decoder>> =
                 self.config.decoders.iter().map(|kind| kind.build(&with)).collect::<Result<_, _>>()?;
