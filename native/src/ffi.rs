@@ -51,6 +51,13 @@ unsafe extern "C" {
         weight: *const C_tensor,
         bias: *const C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn monopass_attention_counts(
+        out: *mut *mut C_tensor,
+        scores: *const C_tensor,
+        taken: *const C_tensor,
+        probability: f64,
+        seed: u64,
+    ) -> *mut c_char;
     pub(crate) fn monopass_dropout(
         out: *mut *mut C_tensor,
         x: *const C_tensor,

@@ -149,6 +149,36 @@ pub fn dropout(x: &Tensor, probability: f64, seed: u64) -> Tensor {
     one("dropout", |out| unsafe { ffi::monopass_dropout(out, x.as_ptr(), probability, seed) })
 }
 
+/// How often pooled self-attention counts each row: for `scores` float32 `[.., rows, rows]` and the rows that `taken` (bool `[.., rows]`)
+/// names, `Σ_i softmax(scores_i) + 1` over and among those rows, zeros elsewhere: `[.., rows]`. `drop` is the probability of dropping a
+/// weight of the softmax, in [0, 1), and the seed that it is a pure function of.
+///
+/// # Panics
+/// When shapes do not fit or the probability is outside [0, 1).
+#[allow(unsafe_code, reason = "calls the kernel")]
+pub fn attention_counts(scores: &Tensor, taken: &Tensor, drop: Option<(f64, u64)>) -> Tensor {
+    let (size, rows) = (scores.size(), taken.size().last().copied().unwrap_or(0));
+    assert!(
+        taken.kind() == Kind::Bool && size == [taken.size(), vec![rows]].concat(),
+        "`attention_counts`: scores {size:?} and taken {:?} {:?}, wanted [.., rows, rows] and bool [.., rows]",
+        taken.kind(),
+        taken.size()
+    );
+    let (probability, seed) = drop.unwrap_or((0.0, 0));
+    assert!(
+        (0.0..1.0).contains(&probability),
+        "`attention_counts`: probability {probability}, wanted 0 <= probability < 1"
+    );
+    let on_cpu = [scores, taken].iter().all(|tensor| tensor.device() == Device::Cpu);
+    if !on_cpu || scores.kind() != Kind::Float || scores.numel() == 0 {
+        return by_tensor_ops::attention_counts(scores, taken, drop);
+    }
+    // SAFETY: live tensors on the CPU, scores float32 and taken bool, shaped as the kernel walks them.
+    one("attention_counts", |out| unsafe {
+        ffi::monopass_attention_counts(out, scores.as_ptr(), taken.as_ptr(), probability, seed)
+    })
+}
+
 /// Calls an operation that makes one tensor.
 fn one(operation: &'static str, call: impl FnOnce(*mut *mut torch_sys::C_tensor) -> *mut std::ffi::c_char) -> Tensor {
     let [out] = unwrap(ffi::tensors(operation, call));

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use data::prompt::Identifiers;
+use data::prompt::{Identifiers, RankingPrompt};
 
 use super::*;
 use crate::decode::tests::{FakePrompts, sample, tiny, tokenizer};
-use crate::decode::{BuildDecoder, DecoderKind, NoParts};
+use crate::decode::{BuildDecoder, Decoded, DecoderKind, NoParts};
 use crate::measures::RankingMeasure;
 
 struct Fixture {
@@ -203,4 +203,44 @@ fn tables_have_a_row_per_decoder_and_one_for_the_first_stage() {
         "{:?}",
         results.notes
     );
+}
+
+/// Takes 64 MiB the first time, as a decoder does that keeps what it read; nothing later.
+struct Keeping {
+    inner: crate::decode::SingleToken,
+    kept: std::cell::RefCell<Vec<Vec<u8>>>,
+}
+
+impl Keeping {
+    fn new() -> Box<dyn Decoder> {
+        Box::new(Self { inner: crate::decode::SingleToken, kept: Vec::new().into() })
+    }
+}
+
+impl Decoder for Keeping {
+    fn name(&self) -> &'static str {
+        "single_token"
+    }
+
+    fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
+        let mut kept = self.kept.borrow_mut();
+        if kept.is_empty() {
+            kept.extend((0..64).map(|_| vec![1u8; 1 << 20]));
+        }
+        self.inner.decode(model, prompt)
+    }
+}
+
+#[test]
+fn memory_is_that_of_a_decoder_that_has_read_nothing_before() {
+    let mut fixture = fixture(3);
+    fixture.decoders = vec![Keeping::new()];
+    fixture.config.decoders = vec![DecoderKind::SingleToken];
+    let job = fixture.job("key", None);
+    let (mut evaluation, _) = run(&job);
+    measure_memory(&job, &[Keeping::new()], &mut evaluation).unwrap();
+    let Some(mib) = evaluation.rows[0].cost.unwrap().memory_mib else {
+        return eprintln!("skipped: this kernel does not reset a peak");
+    };
+    assert!((48.0..1024.0).contains(&mib), "{mib}");
 }

@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::linear::DropoutSeed;
 use crate::random_weights::uniform_matrix;
@@ -36,9 +36,6 @@ pub struct HierarchicalAttention {
     /// `[n]`.
     k_bias: Tensor,
 }
-
-/// Far below every score and finite, so that a softmax over nothing is no NaN.
-const HIDDEN: f64 = -1e9;
 
 impl HierarchicalAttention {
     /// Float32 weights, uniform in ±1/√n: a pure function of n and `seed`.
@@ -83,16 +80,8 @@ impl HierarchicalAttention {
     /// `R` of the rows of `x` `[.., rows, n]` that `taken` (bool `[.., rows]`) names, given their [`Self::scores`]: `[.., n]`, zeros where none
     /// is taken. `dropout` drops attention weights; `None` outside training.
     pub fn pool(&self, scores: &Tensor, x: &Tensor, taken: &Tensor, dropout: Option<HeadDropout>) -> Tensor {
-        let weights = scores.masked_fill(&taken.logical_not().unsqueeze(-2), HIDDEN).softmax(-1, Kind::Float);
-        let weights = match dropout {
-            Some(HeadDropout { probability, seed }) if probability > 0.0 => {
-                native::ops::dropout(&weights, probability, seed.0)
-            }
-            _ => weights,
-        };
-        let taken = taken.to_kind(Kind::Float);
-        let weights = weights * taken.unsqueeze(-1); // [.., rows, rows]
-        let of_row = weights.sum_dim_intlist(-2, false, Kind::Float) + taken; // [.., rows]: how often each row is counted
-        of_row.unsqueeze(-2).matmul(x).squeeze_dim(-2)
+        let drop = dropout.map(|dropout| (dropout.probability, dropout.seed.0));
+        let counts = native::ops::attention_counts(scores, taken, drop); // [.., rows]
+        counts.unsqueeze(-2).matmul(x).squeeze_dim(-2)
     }
 }

@@ -31,6 +31,17 @@ pub(crate) fn cross_entropy_sum(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.to_kind(inner_kind(logits)).cross_entropy_loss(labels, None::<Tensor>, Reduction::Sum, -100, 0.0)
 }
 
+/// See [`super::attention_counts`].
+pub(crate) fn attention_counts(scores: &Tensor, taken: &Tensor, drop: Option<(f64, u64)>) -> Tensor {
+    // finite, so that a softmax over nothing is no NaN
+    const HIDDEN: f64 = -1e9;
+    let weights = scores.masked_fill(&taken.logical_not().unsqueeze(-2), HIDDEN).softmax(-1, None::<Kind>);
+    let weights =
+        drop.map_or_else(|| weights.shallow_clone(), |(probability, seed)| super::dropout(&weights, probability, seed));
+    let taken = taken.to_kind(weights.kind());
+    (weights * taken.unsqueeze(-1)).sum_dim_intlist(-2, false, None::<Kind>) * &taken + taken
+}
+
 /// Half kinds compute in float32, float64 stays (the tests' oracle).
 fn inner_kind(x: &Tensor) -> Kind {
     if x.kind() == Kind::Double { Kind::Double } else { Kind::Float }

@@ -231,3 +231,51 @@ fn dropout_is_a_pure_function_of_its_seed() {
     draws[0].sum(Kind::Float).backward();
     assert_eq!(x.grad(), draws[0].detach(), "the gradient of ones is the mask");
 }
+
+/// Scores, rows taken (batch 0 none, batch 1 all) and a gradient of the counts.
+fn attention_case() -> (Tensor, Tensor, Tensor) {
+    draws::seed(9);
+    let taken = random(&[2, 4, 7], Kind::Float).gt(0.0);
+    let _ = (taken.get(0).get(0).fill_(0), taken.get(0).get(1).fill_(1));
+    (random(&[2, 4, 7, 7], Kind::Float) * 20.0, taken, random(&[2, 4, 7], Kind::Float))
+}
+
+#[test]
+fn attention_counts_are_those_of_a_masked_softmax_and_so_are_gradients() {
+    let (scores, taken, weight) = attention_case();
+    let run = |kind: Kind, call: &dyn Fn(&Tensor) -> Tensor| {
+        let scores = leaf(&scores.to_kind(kind));
+        let counts = call(&scores);
+        (&counts * weight.to_kind(kind)).sum(kind).backward();
+        (counts, scores.grad())
+    };
+    let (counts, grad) = run(Kind::Float, &|scores| attention_counts(scores, &taken, None));
+    let (wanted, wanted_grad) = run(Kind::Double, &|scores| by_tensor_ops::attention_counts(scores, &taken, None));
+    assert!(difference(&counts, &wanted) < 1e-6 && difference(&grad, &wanted_grad) < 1e-6);
+    let numbers = taken.sum_dim_intlist(-1, false, Kind::Double);
+    assert!(difference(&counts.sum_dim_intlist(-1, false, Kind::Double), &(numbers * 2.0)) < 1e-6);
+}
+
+#[test]
+fn dropped_attention_is_missing_from_counts_and_gradients_alike() {
+    let (_, taken, weight) = attention_case();
+    let (taken, scores) = (taken.ones_like(), Tensor::zeros([2, 4, 7, 7], (Kind::Float, Device::Cpu)));
+    let counts = |seed| attention_counts(&scores, &taken, Some((0.25, seed)));
+    assert_eq!(counts(3), counts(3));
+    assert_ne!(counts(3), counts(4));
+    let share = (1..=200).map(|seed| counts(seed).mean(Kind::Double).double_value(&[]) - 1.0).sum::<f64>() / 200.0;
+    assert!((share - 1.0).abs() < 0.02, "what is kept makes up for what is dropped: {share}");
+    // The counts are linear in each score near 0: their slope is the gradient.
+    let leaf = leaf(&scores);
+    (attention_counts(&leaf, &taken, Some((0.25, 3))) * &weight).sum(Kind::Float).backward();
+    for place in [[0, 0, 0, 0], [0, 2, 3, 6], [1, 3, 6, 1]] {
+        let moved = |by: f64| {
+            let scores = scores.copy();
+            let _ = place.iter().fold(scores.shallow_clone(), |at, index| at.get(*index)).fill_(by);
+            let counts = attention_counts(&scores, &taken, Some((0.25, 3)));
+            (counts.to_kind(Kind::Double) * &weight).sum(Kind::Double).double_value(&[])
+        };
+        let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+        assert!((leaf.grad().double_value(&place) - slope).abs() < 1e-4, "{place:?}: {slope}");
+    }
+}

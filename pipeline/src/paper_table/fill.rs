@@ -67,17 +67,22 @@ fn cell(row: &TableRow, column: &TableColumn, found: &BTreeMap<String, Found>) -
                 Err(_) if *name != row.table && tables.get(&row.table).is_some_and(|table| has_row(table, row)) => {
                     Cell::Empty
                 }
-                Err(asked) => not_run(format!("`{name}` has no {asked}")),
+                Err(reason) => not_run(reason),
             }
         }
     }
 }
 
 /// The figure of the run's first row that says what is asked for, scaled; none where that row's cell is empty (a baseline has no speedup over
-/// itself). The error says what is not there.
+/// itself). The error says what the run does not have.
 fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Value>, String> {
-    let place =
-        |key: &str| table.columns.iter().position(|own| own.key == key).ok_or_else(|| format!("column `{key}`"));
+    let place = |key: &str| {
+        table
+            .columns
+            .iter()
+            .position(|own| own.key == key)
+            .ok_or_else(|| format!("`{}` has no column `{key}`", table.name))
+    };
     let from = place(column.from.as_ref().unwrap_or(&column.key))?;
     let asked: Vec<(usize, &str)> = row
         .r#where
@@ -95,7 +100,7 @@ fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Va
     let cells = table.rows.iter().find(says).ok_or_else(|| {
         let words: Vec<String> =
             asked.iter().map(|(at, value)| format!("{} {value}", table.columns[*at].key)).collect();
-        format!("row with {}", words.join(", "))
+        format!("the run has no row with {}", words.join(", "))
     })?;
     let Some(Cell::Value(value)) = cells.get(from) else { return Ok(None) };
     let scale = column.scale;
@@ -180,7 +185,7 @@ rows:
         let Cell::Value(value) = &table.rows[0][2] else { panic!("{text}") };
         assert_eq!((value.mark.as_str(), (value.value + 0.42).abs() < 1e-9), ("=", true));
         let Cell::NotRun { reason, paper } = &table.rows[1][1] else { panic!("{text}") };
-        assert_eq!((reason.as_str(), *paper), ("`results` has no row with model rank_zephyr, set dl21", Some(70.16)));
+        assert_eq!((reason.as_str(), *paper), ("the run has no row with model rank_zephyr, set dl21", Some(70.16)));
         let Cell::NotRun { reason, .. } = &table.rows[2][1] else { panic!("{text}") };
         assert_eq!(reason, "another method");
     }

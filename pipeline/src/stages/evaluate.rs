@@ -212,7 +212,7 @@ impl One<'_> {
         let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
         let mut evaluation = self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)))?;
         let alone = kinds.iter().map(|kind| kind.build(&build(Rc::default(), None))).collect::<Result<Vec<_>, _>>()?;
-        self.told(measure_memory(&EvaluationJob { decoders: &alone, ..job }, &mut evaluation))?;
+        self.told(measure_memory(&job, &alone, &mut evaluation))?;
         Ok(Some(evaluation))
     }
 
