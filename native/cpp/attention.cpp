@@ -225,19 +225,31 @@ bool in_tiles(const AttentionShape& s) {
   return tiles_run() && s.head_dim % kTileMultiple == 0 && s.q_len * s.group() >= kTileMultiple && s.group() <= kTileMultiple;
 }
 
+// Fewer rows for each key do not pay for widening it.
+constexpr int64_t kWideRows = 32;
+
+// What the products are computed in.
+at::ScalarType product_kind(const at::Tensor& q, const at::Tensor& k) {
+  const int64_t rows_a_key = q.size(1) * (q.size(2) / k.size(2));
+  return bf16_products_are_slow() && rows_a_key >= kWideRows ? at::kFloat : q.scalar_type();
+}
+
 class RangeAttention : public torch::autograd::Function<RangeAttention> {
  public:
   static at::Tensor forward(
       AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& start, const at::Tensor& end,
       const at::Tensor& own, const at::Tensor& extra, double scale) {
     Extra store;
-    const auto shape = shape_of(q, k, v, {start, end, own, extra}, scale, store);
-    auto out = at::empty(q.sizes(), q.options());
+    const auto kind = product_kind(q, k);
+    const auto queries = q.to(kind), keys = k.to(kind), values = v.to(kind);
+    const auto shape = shape_of(queries, keys, values, {start, end, own, extra}, scale, store);
+    auto out = at::empty(q.sizes(), queries.options());
     const bool train = q.requires_grad() || k.requires_grad() || v.requires_grad();
     at::Tensor lse;
     if (train) lse = at::empty({shape.batch, shape.heads, shape.q_len}, q.options().dtype(at::kFloat));
-    if (q.scalar_type() == at::kFloat) {
-      monopass::forward<float, Vectors>(shape, q, k, v, out, lse);
+    if (kind == at::kFloat) {
+      monopass::forward<float, Vectors>(shape, queries, keys, values, out, lse);
+      out = out.to(q.scalar_type());
     } else if (!in_tiles(shape)) {
       monopass::forward<bf16, Vectors>(shape, q, k, v, out, lse);
     } else {
@@ -254,13 +266,15 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto &q = saved[0], &k = saved[1], &v = saved[2];
+    const auto own_kind = saved[0].scalar_type(), kind = product_kind(saved[0], saved[1]);
+    const auto q = saved[0].to(kind), k = saved[1].to(kind), v = saved[2].to(kind);
     Extra store;
     const auto shape = shape_of(q, k, v, {saved[5], saved[6], saved[7], saved[8]}, ctx->saved_data["scale"].toDouble(), store);
-    const auto grad = grads[0].contiguous();
+    const auto grad = grads[0].to(kind).contiguous();
     variable_list result;
-    if (q.scalar_type() == at::kFloat) {
-      result = monopass::backward<float, Vectors>(shape, q, k, v, saved[3], saved[4], grad);
+    if (kind == at::kFloat) {
+      result = monopass::backward<float, Vectors>(shape, q, k, v, saved[3].to(kind), saved[4], grad);
+      for (auto& gradient : result) gradient = gradient.to(own_kind);
     } else if (!in_tiles(shape)) {
       result = monopass::backward<bf16, Vectors>(shape, q, k, v, saved[3], saved[4], grad);
     } else {
