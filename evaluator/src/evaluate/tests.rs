@@ -212,7 +212,7 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn new() -> Box<dyn Decoder> {
+    fn boxed() -> Box<dyn Decoder> {
         Box::new(Self { inner: crate::decode::SingleToken, kept: Vec::new().into() })
     }
 }
@@ -234,11 +234,11 @@ impl Decoder for Keeping {
 #[test]
 fn memory_is_that_of_a_decoder_that_has_read_nothing_before() {
     let mut fixture = fixture(3);
-    fixture.decoders = vec![Keeping::new()];
+    fixture.decoders = vec![Keeping::boxed()];
     fixture.config.decoders = vec![DecoderKind::SingleToken];
     let job = fixture.job("key", None);
     let (mut evaluation, _) = run(&job);
-    measure_memory(&job, &[Keeping::new()], &mut evaluation).unwrap();
+    measure_memory(&job, &[Keeping::boxed()], &mut evaluation).unwrap();
     let Some(mib) = evaluation.rows[0].cost.unwrap().memory_mib else {
         return eprintln!("skipped: this kernel does not reset a peak");
     };
