@@ -63,6 +63,33 @@ fn movielens_1m_files_are_read_and_times_ordered() {
 }
 
 #[test]
+fn popularity_is_the_number_of_other_users_and_orders_what_is_not_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let films: String = (0..6).map(|film| format!("{film}::Film {film} (2000)::Drama\n")).collect();
+    // Film 2 has three ratings, film 3 two, films 1 and 4 one, film 5 none. User a is asked for film 1, which no one else has.
+    let ratings = "a::0::5::1\na::1::5::2\nb::2::5::1\nc::2::5::1\nd::2::5::1\nb::3::5::2\nc::3::5::2\nb::4::5::3\n";
+    let (items, interactions) =
+        (write(folder.path(), "movies.dat", films), write(folder.path(), "ratings.dat", ratings));
+    let source = json!({"movielens": {"interactions": interactions, "items": items, "num_candidates": 5,
+        "first_stage": "popularity"}});
+    let (samples, _) = set(source.clone()).unwrap();
+    let names = |sample: &RankingSample| sample.passages.iter().map(|p| p.doc_id.clone()).collect::<Vec<_>>();
+    let scores = |sample: &RankingSample| sample.passages.iter().map(|p| p.first_stage_score).collect::<Vec<_>>();
+    assert_eq!(samples[0].query_id, "a");
+    assert_eq!(names(&samples[0])[..3], ["2", "3", "4"]);
+    assert_eq!(scores(&samples[0]), [3.0, 2.0, 1.0, 0.0, 0.0].map(Some));
+    let ranked = |sample: &RankingSample| {
+        let target = sample.target.clone().unwrap();
+        target.iter().map(|place| names(sample)[usize::from(*place)].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ranked(&samples[0]), ["1", "2", "3", "4", "5"]);
+    let shuffled = json!({"source": source, "shuffle_candidates": {"seed": 3}});
+    let (shuffled, _) = load(&serde_json::from_value::<RankingSetConfig>(shuffled).unwrap()).unwrap();
+    assert_ne!(names(&shuffled[0]), names(&samples[0]));
+    assert_eq!(ranked(&shuffled[0]), ranked(&samples[0]), "the order to learn is not the one shown");
+}
+
+#[test]
 fn a_list_longer_than_the_films_is_counted_and_settings_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let (items, interactions) = movielens_1m(folder.path());

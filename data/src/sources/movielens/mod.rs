@@ -2,9 +2,13 @@
 //!
 //! A list asks for the film a user rated at some place from the end, given the films rated just before it. The other
 //! candidates are films this user never rated, drawn uniformly (not by how popular they are).
+//!
+//! Only one film of a list is known to be right. A target that lists the others as the prompt shows them teaches a model to
+//! copy the prompt; `first_stage: popularity` with `shuffle_candidates` gives them an order that has to be known.
 
 mod ratings;
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -35,9 +39,31 @@ pub struct MovielensConfig {
     /// lists of a user follow one another. Default: 1.
     #[serde(default = "one")]
     pub lists_per_user: usize,
+    /// What orders the candidates. Default: `random`.
+    #[serde(default, skip_serializing_if = "MovielensFirstStage::is_random")]
+    pub first_stage: MovielensFirstStage,
     /// Any integer, for the draws and the order of the candidates.
     #[serde(default)]
     pub seed: u64,
+}
+
+/// An order of films before anything is learned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MovielensFirstStage {
+    /// A random order, no scores.
+    #[default]
+    Random,
+    /// By the number of other users who rated a film, which is its score; equals in a random order.
+    Popularity,
+}
+
+impl MovielensFirstStage {
+    // takes a reference because serde passes one
+    #[expect(clippy::trivially_copy_pass_by_ref)]
+    fn is_random(&self) -> bool {
+        *self == Self::Random
+    }
 }
 
 fn one() -> usize {
@@ -65,7 +91,9 @@ impl MovielensConfig {
 
     pub(super) fn read(&self, sink: &mut Sink<'_>) -> Result<(), DataError> {
         let catalogue = ratings::read_films(&self.items, sink)?;
-        for user in ratings::read_users(&self.interactions, &catalogue, &mut sink.report)? {
+        let users = ratings::read_users(&self.interactions, &catalogue, &mut sink.report)?;
+        let popularity = (self.first_stage == MovielensFirstStage::Popularity).then(|| raters(&users, &catalogue));
+        for user in users {
             for back in 1..=self.lists_per_user {
                 // The first film has no history.
                 let Some(place) = user.ratings.len().checked_sub(back).filter(|place| *place > 0) else {
@@ -73,15 +101,24 @@ impl MovielensConfig {
                     continue;
                 };
                 let query_id = if self.lists_per_user == 1 { user.id.clone() } else { format!("{}-{back}", user.id) };
-                let Some(candidates) = self.candidates(&query_id, &user, place, &catalogue) else {
+                let Some(mut candidates) = self.candidates(&query_id, &user, place, &catalogue) else {
                     sink.report.drop_sample("too few films the user never rated");
                     continue;
                 };
                 let Rating { item: target, line, .. } = user.ratings[place];
+                // Of the candidates this user rated the target alone.
+                let others = popularity.as_ref().map(|all| |film: usize| all[film] - u32::from(film == target));
+                if let Some(others) = &others {
+                    candidates.sort_by_key(|film| Reverse(others(*film)));
+                }
                 let before = &user.ratings[place.saturating_sub(self.history_length)..place];
                 let history: Vec<usize> = before.iter().map(|rating| rating.item).collect();
                 let list = NextItemList { query_id, history: &history, candidates: &candidates, target };
-                if sink.offer(catalogue.sample(list, "movielens"), &self.interactions, line)?.is_break() {
+                let mut sample = catalogue.sample(list, "movielens");
+                for (passage, film) in sample.passages.iter_mut().zip(&candidates) {
+                    passage.first_stage_score = others.as_ref().map(|others| others(*film) as f32);
+                }
+                if sink.offer(sample, &self.interactions, line)?.is_break() {
                     return Ok(());
                 }
             }
@@ -102,4 +139,11 @@ impl MovielensConfig {
         stream.shuffle(&mut candidates);
         (candidates.len() == self.num_candidates).then_some(candidates)
     }
+}
+
+/// Users who rated each film of the catalogue.
+fn raters(users: &[User], catalogue: &Catalogue) -> Vec<u32> {
+    let mut counts = vec![0; catalogue.items.len()];
+    users.iter().flat_map(|user| &user.ratings).for_each(|rating| counts[rating.item] += 1);
+    counts
 }
