@@ -59,8 +59,7 @@ pub enum MovielensFirstStage {
 }
 
 impl MovielensFirstStage {
-    // takes a reference because serde passes one
-    #[expect(clippy::trivially_copy_pass_by_ref)]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_random(&self) -> bool {
         *self == Self::Random
     }
