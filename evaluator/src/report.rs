@@ -14,8 +14,8 @@ mod tests;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, context};
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, HtmlEscape, context};
 use serde::Serialize;
 
 pub use curves::{Curve, StageCurves};
@@ -104,6 +104,7 @@ impl Report {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         environment.set_syntax(syntax);
+        environment.add_filter("prose", prose);
         // the name's ending turns on escaping
         environment.add_template("report.html", include_str!("report/template.html")).map_err(failed)?;
         let stages = self.stages.iter().map(|stage| Ok((stage.name.clone(), stage.facts(), stage.plots()?)));
@@ -140,6 +141,18 @@ impl Report {
     pub fn write(&self, path: &Path) -> Result<(), EvaluatorError> {
         Ok(data::files::write_whole(path, self.render()?.as_bytes())?)
     }
+}
+
+/// A text of tables and notes as HTML: what stands between backticks is code, as in their Markdown.
+fn prose(text: &str) -> Value {
+    let parts: Vec<String> = text.split('`').map(|part| HtmlEscape(part).to_string()).collect();
+    // An even number of backticks leaves an odd number of parts.
+    if parts.len() % 2 == 0 {
+        return Value::from_safe_string(parts.join("`"));
+    }
+    let spelled = parts.into_iter().enumerate();
+    let spelled = spelled.map(|(place, part)| if place % 2 == 0 { part } else { format!("<code>{part}</code>") });
+    Value::from_safe_string(spelled.collect())
 }
 
 /// Maps as the template wants them.

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 pub use experiment::{ConfigCommand, ExperimentArgs};
 pub use look::{DataCommand, DoctorArgs, PromptCommand};
-pub use measure::{BenchCommand, BenchDecodeArgs, BenchTrainStepArgs, MetricsCommand};
+pub use measure::{BenchCommand, BenchDecodeArgs, BenchHeadArgs, BenchTrainStepArgs, MetricsCommand};
 pub use model_folder::{ExportArgs, GenerateArgs, ImportArgs, InspectArgs, ModelArgs, PrecisionArg};
 pub use processes::{CheckpointCommand, LaunchArgs};
 pub use rank::RankArgs;

@@ -138,6 +138,12 @@ fn bench_prints_figures_with_their_protocol() {
     ];
     let object = place.run(&decode).expect_code(0).json();
     assert_eq!(object["timings"].as_array().unwrap().len(), 4);
+    let head = ["bench", "head", "--candidates", "8", "--lists", "9", "--epochs", "2", "--json", "--decoder"];
+    let of = |decoder: &str| place.run(&[&head[..], &[decoder]].concat());
+    let object = of("{one_pass: {n_group: 3}}").expect_code(0).json();
+    assert!(object["seconds"].as_f64().unwrap() >= object["seconds_per_epoch"].as_f64().unwrap(), "{object}");
+    let text = of("{one_pass: {variant: naive_add}}").expect_code(2).stderr;
+    assert!(text.contains("has no head of ONE-PASS") && text.contains("`wo_mobius_1`"), "{text}");
 }
 
 #[test]

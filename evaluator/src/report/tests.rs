@@ -308,6 +308,13 @@ fn a_page_of_a_thousand_queries_stays_below_two_megabytes() {
 }
 
 #[test]
+fn what_stands_between_backticks_is_code_and_nothing_else_is_markup() {
+    assert_eq!(super::prose("order by `a<b>` & more").as_str(), Some("order by <code>a&lt;b&gt;</code> &amp; more"));
+    assert_eq!(super::prose("an odd ` one").as_str(), Some("an odd ` one"));
+    assert_eq!(super::prose("").as_str(), Some(""));
+}
+
+#[test]
 fn an_empty_report_is_a_page_too() {
     let page = Report { title: "nothing yet".into(), ..Report::default() }.render().unwrap();
     assert!(page.contains("nothing yet") && !page.contains("<section"), "{page}");

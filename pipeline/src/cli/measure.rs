@@ -53,6 +53,9 @@ pub enum BenchCommand {
     TrainStep(BenchTrainStepArgs),
     /// The decoders on one prompt.
     Decode(BenchDecodeArgs),
+    /// Training of a ONE-PASS head on random probabilities.
+    #[command(after_help = "Example:\n  monopass bench head --decoder '{one_pass: {n_group: 4}}' --lists 1000")]
+    Head(BenchHeadArgs),
     /// The ways to answer several questions about one text.
     Answer(BenchAnswerArgs),
 }
@@ -102,6 +105,26 @@ pub struct BenchDecodeArgs {
     #[arg(long, default_value_t = 1)]
     pub warmup: usize,
     /// Print one JSON object: per decoder `seconds` (median), `p95`, `forward_passes`, `new_tokens`, and the protocol.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `monopass bench head`.
+#[derive(Debug, Args)]
+pub struct BenchHeadArgs {
+    /// Whose head, as in an experiment file.
+    #[arg(long, value_name = "NAME", default_value = "one_pass")]
+    pub decoder: String,
+    /// Candidates of a list.
+    #[arg(long, default_value_t = 20)]
+    pub candidates: usize,
+    /// Lists to learn from.
+    #[arg(long, default_value_t = 1000)]
+    pub lists: usize,
+    /// Times over the lists.
+    #[arg(long, default_value_t = 20)]
+    pub epochs: usize,
+    /// Print one JSON object: `seconds`, `seconds_per_epoch`, `protocol`.
     #[arg(long)]
     pub json: bool,
 }

@@ -2,10 +2,11 @@
 
 use anyhow::Context as _;
 use evaluator::bench::DecodeBench;
-use evaluator::decode::DecoderKind;
+use evaluator::decode::{DecoderKind, NeededHead};
+use trainer::heads::HeadBench;
 
 use super::print_json;
-use crate::cli::{BenchCommand, BenchDecodeArgs, BenchTrainStepArgs};
+use crate::cli::{BenchCommand, BenchDecodeArgs, BenchHeadArgs, BenchTrainStepArgs};
 use crate::config::decode::decode;
 use crate::config::problem::Problem;
 use crate::failure::UsageError;
@@ -19,6 +20,7 @@ pub fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::TrainStep(args) => train_step(&args),
         BenchCommand::Decode(args) => bench_decode(&args),
+        BenchCommand::Head(args) => head(&args),
         BenchCommand::Answer(args) => super::bench_answer::run(&args),
     }
 }
@@ -87,6 +89,22 @@ fn bench_decode(args: &BenchDecodeArgs) -> anyhow::Result<()> {
     }
     println!("peak memory {:.0} MiB, {} threads", report.peak_rss_mib, report.threads);
     println!("protocol: {}", report.protocol);
+    Ok(())
+}
+
+fn head(args: &BenchHeadArgs) -> anyhow::Result<()> {
+    let Some(NeededHead::OnePass(settings)) = decoder(&args.decoder)?.head() else {
+        let hint = "variants with a head are `one_pass`, `wo_mobius_1` and `wo_mobius_2`";
+        return Err(UsageError::new(format!("decoder `{}` has no head of ONE-PASS", args.decoder), hint).into());
+    };
+    let bench = HeadBench { settings, num_candidates: args.candidates, num_lists: args.lists, epochs: args.epochs };
+    let figures = bench.run()?;
+    if args.json {
+        return print_json(&serde_json::to_value(&figures).context("cannot encode the figures")?);
+    }
+    println!("seconds             {:.1}", figures.seconds);
+    println!("seconds per epoch   {:.2}", figures.seconds_per_epoch);
+    println!("protocol            {}", figures.protocol);
     Ok(())
 }
 

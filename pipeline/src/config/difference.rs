@@ -6,7 +6,7 @@ use serde_yaml::Value;
 /// A row for each key whose values are not the same everywhere, a column for each of `settings` (name, resolved value).
 /// `None` when nothing differs.
 pub fn differences(title: &str, settings: &[(String, Value)]) -> Option<Table> {
-    let flat: Vec<Vec<(String, String)>> = settings.iter().map(|(_, value)| flattened(value)).collect();
+    let flat: Vec<Vec<(String, String)>> = with_missing_sections_short(settings).iter().map(flattened).collect();
     let mut keys: Vec<&str> = Vec::new();
     for (key, _) in flat.iter().flatten() {
         if !keys.contains(&key.as_str()) {
@@ -26,6 +26,22 @@ pub fn differences(title: &str, settings: &[(String, Value)]) -> Option<Table> {
         }
     }
     (!table.rows.is_empty()).then_some(table)
+}
+
+/// The settings of each side; a section that another side does not have is one line, not one for each of its settings.
+fn with_missing_sections_short(settings: &[(String, Value)]) -> Vec<Value> {
+    let section = |side: &Value, key: &Value| side.get(key).is_some_and(Value::is_mapping);
+    let short = |(_, side): &(String, Value)| {
+        let mut side = side.clone();
+        for (key, value) in side.as_mapping_mut().into_iter().flatten() {
+            if value.is_mapping() && !settings.iter().all(|(_, other)| section(other, key)) {
+                let count = flattened(value).len();
+                *value = Value::String(format!("({count} setting{})", if count == 1 { "" } else { "s" }));
+            }
+        }
+        side
+    };
+    settings.iter().map(short).collect()
 }
 
 /// Leaves with their keys, as `--set` names them: items of a list that have a `name` by it, other lists as one value.
@@ -88,6 +104,13 @@ mod tests {
             ["train.stages.b.lr,2.0,3.0", "answer.sets,\"[\"\"x\"\"]\",\"[\"\"x\"\",\"\"y\"\"]\"", "new,,null"]
         );
         assert_eq!(differences("Changes", &[named("file", file), named("again", file)]), None);
+        let without = "{seed: 2, train: null}";
+        let short = differences("Changes", &[named("file", file), named("without", without)]).unwrap();
+        let rows = short.render(TableFormat::Csv);
+        assert_eq!(
+            rows.lines().skip(1).collect::<Vec<_>>(),
+            ["seed,1,2", "train,(4 settings),null", "answer,(1 setting),"]
+        );
         let nothing = differences("Changes", &[named("file", "{seed: 1}"), named("none", "{}"), named("empty", "")]);
         assert_eq!(nothing.unwrap().render(TableFormat::Csv).lines().skip(1).collect::<Vec<_>>(), ["seed,1,,"]);
     }

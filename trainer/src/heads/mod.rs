@@ -1,6 +1,7 @@
 //! Training of small heads on a frozen model, from states that were computed once.
 
 mod adam;
+mod bench;
 mod draft_head_config;
 mod draft_heads;
 mod draft_loss;
@@ -8,6 +9,7 @@ mod one_pass;
 mod state_table;
 
 pub use adam::Adam;
+pub use bench::{HeadBench, HeadFigures};
 pub use draft_head_config::DraftHeadConfig;
 pub use draft_heads::{DraftHeadReport, train_draft_heads};
 pub use one_pass::{HeadTarget, OnePassHeadConfig, OnePassLists, OnePassReport, train_one_pass};
