@@ -27,8 +27,12 @@ pub fn init(verbose: bool, quiet: bool) {
         (true, false, _) => "info,tantivy=warn",
     };
     let filter = EnvFilter::try_from_env("MONOPASS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let to_stderr =
-        tracing_subscriber::fmt::layer().event_format(PlainLine).with_writer(io::stderr).with_filter(filter);
+    // Plain on a terminal too: what would be coloured are the names of fields.
+    let to_stderr = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .event_format(PlainLine)
+        .with_writer(io::stderr)
+        .with_filter(filter);
     let file_filter = filter::filter_fn(|metadata| {
         *metadata.level() <= Level::DEBUG
             && !(metadata.target().starts_with("tantivy") && *metadata.level() > Level::WARN)

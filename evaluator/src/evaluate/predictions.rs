@@ -82,7 +82,8 @@ impl Predictions {
     pub fn open(path: &Path, content_key: &str, samples: &[RankingSample]) -> Result<Self, EvaluatorError> {
         let (lines, kept, text) = fitting_lines(path, content_key, samples)?;
         if kept != text {
-            tracing::info!(path = %path.display(), kept = lines.len(), "dropped prediction lines of other settings");
+            let dropped = text.lines().count() - kept.lines().count();
+            tracing::info!("`{}`: dropped {dropped} lines of other settings, kept {}", path.display(), lines.len());
             data::files::write_whole(path, kept.as_bytes())?;
         }
         if let Some(folder) = path.parent() {

@@ -60,7 +60,7 @@ pub fn train_draft_heads(
         epochs += 1;
         train_epoch(heads, &pairs, train, config, &mut adam, derive_seed(seed, &[epochs]));
         let validation = evaluate(heads, &pairs, validation, config)?;
-        tracing::debug!(epoch = epochs, validation_loss = validation.loss, "draft heads");
+        tracing::debug!("draft heads: epoch {epochs}, validation loss {}", validation.loss);
         if validation.loss < best.validation.loss {
             best = Best::of(validation, epochs, &parameters);
         }
