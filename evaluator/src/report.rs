@@ -147,7 +147,7 @@ impl Report {
 fn prose(text: &str) -> Value {
     let parts: Vec<String> = text.split('`').map(|part| HtmlEscape(part).to_string()).collect();
     // An even number of backticks leaves an odd number of parts.
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return Value::from_safe_string(parts.join("`"));
     }
     let spelled = parts.into_iter().enumerate();
