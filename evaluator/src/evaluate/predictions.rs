@@ -83,7 +83,11 @@ impl Predictions {
         let (lines, kept, text) = fitting_lines(path, content_key, samples)?;
         if kept != text {
             let dropped = text.lines().count() - kept.lines().count();
-            tracing::info!("`{}`: dropped {dropped} lines of other settings, kept {}", path.display(), lines.len());
+            tracing::info!(
+                "`{}`: dropped {dropped} lines (of other settings, or cut short), kept {}",
+                path.display(),
+                lines.len()
+            );
             data::files::write_whole(path, kept.as_bytes())?;
         }
         if let Some(folder) = path.parent() {

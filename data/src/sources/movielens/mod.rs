@@ -39,7 +39,9 @@ pub struct MovielensConfig {
     /// lists of a user follow one another. Default: 1.
     #[serde(default = "one")]
     pub lists_per_user: usize,
-    /// What orders the candidates. Default: `random`.
+    /// What orders the candidates. For training, `shuffle_candidates` beside `popularity`: the prompt must not show the order to learn. Default:
+    /// `random`.
+    // Left out where it says nothing new, so that sets prepared before it existed stay as they are.
     #[serde(default, skip_serializing_if = "MovielensFirstStage::is_random")]
     pub first_stage: MovielensFirstStage,
     /// Any integer, for the draws and the order of the candidates.
@@ -54,7 +56,7 @@ pub enum MovielensFirstStage {
     /// A random order, no scores.
     #[default]
     Random,
-    /// By the number of other users who rated a film, which is its score; equals in a random order.
+    /// By the number of other users who rated a film at any time, which is its score; equals in a random order.
     Popularity,
 }
 
