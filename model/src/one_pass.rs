@@ -24,4 +24,4 @@ pub use candidate_tree::CandidateTree;
 pub use groups::Groups;
 pub use placing::Placing;
 pub use scorer::{Prepared, Scorer};
-pub use settings::{Arithmetic, Grouping, OnePassSettings, Variant};
+pub use settings::{Arithmetic, Grouping, HeadTarget, OnePassSettings, Variant};

@@ -1,11 +1,16 @@
 //! Where figures come from: the day, the program, the machine.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-/// Kept beside a run's tables when something was evaluated.
+use crate::write_whole::{read_json, write_json};
+
+/// Kept beside a run's tables for each model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// `2026-11-25`, UTC.
@@ -20,8 +25,54 @@ pub struct Origin {
     pub cores: usize,
 }
 
-/// File of a run's [`Origin`], beside the tables.
-pub const ORIGIN_FILE: &str = "origin.json";
+/// By model, beside a run's tables: models may be evaluated on different days by different programs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origins(BTreeMap<String, Origin>);
+
+const ORIGINS_FILE: &str = "origins.json";
+
+impl Origins {
+    /// Of the run with this folder of tables; none where nothing was evaluated.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(tables: &Path) -> anyhow::Result<Self> {
+        let path = tables.join(ORIGINS_FILE);
+        if path.exists() { read_json(&path) } else { Ok(Self::default()) }
+    }
+
+    /// Notes that `model` was evaluated by this process, now.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn note(tables: &Path, model: &str, device: Device) -> anyhow::Result<()> {
+        let mut origins = Self::read(tables)?;
+        origins.0.insert(model.to_owned(), Origin::now(device));
+        write_json(&tables.join(ORIGINS_FILE), &origins)
+            .with_context(|| format!("cannot note where `{model}` was evaluated"))
+    }
+
+    /// Of the models that `wanted` says yes to, in a line; absent where there are none. Models are named where they differ.
+    #[must_use]
+    pub fn words(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+        for (model, origin) in self.0.iter().filter(|(model, _)| wanted(model)) {
+            let words = origin.words();
+            match groups.iter_mut().find(|(of, _)| *of == words) {
+                Some((_, models)) => models.push(model),
+                None => groups.push((words, vec![model])),
+            }
+        }
+        match &groups[..] {
+            [] => None,
+            [(words, _)] => Some(words.clone()),
+            several => {
+                let each = several.iter().map(|(words, models)| format!("{}: {words}", models.join(", ")));
+                Some(each.collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+}
 
 impl Origin {
     /// Of this process, now.
@@ -77,6 +128,27 @@ mod tests {
         assert_eq!(processor(text), "AMD EPYC with AVX512-BF16");
         assert_eq!(processor("model name : Xeon\nflags : fpu\n"), "Xeon");
         assert_eq!(processor(""), "a processor without a name");
+    }
+
+    #[test]
+    fn models_are_named_where_their_origins_differ() {
+        let on = |date: &str| Origin { date: date.to_owned(), ..Origin::now(Device::Cpu) };
+        let origins =
+            |of: &[(&str, &str)]| Origins(of.iter().map(|(model, date)| ((*model).to_owned(), on(date))).collect());
+        let same = origins(&[("a", "d1"), ("b", "d1"), ("c", "d2")]);
+        assert_eq!(same.words(|model| model != "c"), Some(on("d1").words()));
+        let both = format!("a, b: {}; c: {}", on("d1").words(), on("d2").words());
+        assert_eq!(same.words(|_| true), Some(both));
+        assert_eq!(same.words(|_| false), None);
+    }
+
+    #[test]
+    fn a_later_model_leaves_the_earlier_ones_origin() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Origins::read(folder.path()).unwrap(), Origins::default());
+        Origins::note(folder.path(), "a", Device::Cpu).unwrap();
+        Origins::note(folder.path(), "b", Device::Cpu).unwrap();
+        assert_eq!(Origins::read(folder.path()).unwrap().0.len(), 2);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct OnePassSettings {
     pub arithmetic: Arithmetic,
     /// What groups are made of. Default `by_identifier`.
     pub grouping: Grouping,
+    /// What the head was trained for. Default `top_k`.
+    #[serde(skip_serializing_if = "HeadTarget::is_published")]
+    pub target: HeadTarget,
 }
 
 impl Default for OnePassSettings {
@@ -24,6 +27,7 @@ impl Default for OnePassSettings {
             n_group: 5,
             arithmetic: Arithmetic::Corrected,
             grouping: Grouping::ByIdentifier,
+            target: HeadTarget::TopK,
         }
     }
 }
@@ -32,10 +36,18 @@ impl OnePassSettings {
     /// What is wrong with the settings, one line each. For how many candidates they fit, see [`super::Groups::new`].
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
         if self.n_group < 2 && self.variant != Variant::Permutation {
-            return vec![format!("`n_group` is {}, wanted at least 2", self.n_group)];
+            problems.push(format!("`n_group` is {}, wanted at least 2", self.n_group));
         }
-        Vec::new()
+        if self.target == HeadTarget::Listwise {
+            if !self.variant.has_head() {
+                problems.push(format!("`target` is listwise, but `{}` has no head to train", self.variant.name()));
+            } else if self.arithmetic == Arithmetic::AsPublished {
+                problems.push("`target` is listwise, wanted top_k with `arithmetic: as_published`".to_owned());
+            }
+        }
+        problems
     }
 
     /// Name in tables and files: the variant, and what differs from the defaults.
@@ -51,6 +63,9 @@ impl OnePassSettings {
         }
         if self.grouping != default.grouping {
             notes.push("by_first_token".to_owned());
+        }
+        if self.target != default.target {
+            notes.push("listwise".to_owned());
         }
         if notes.is_empty() {
             self.variant.name().to_owned()
@@ -131,6 +146,24 @@ pub enum Grouping {
     ByFirstToken,
 }
 
+/// What the scores of a place are compared with when the head is trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadTarget {
+    /// Binary cross entropy, as published: 1 for the next `heads.one_pass.loss_top_k` items of the model's order, 0 for the others.
+    #[default]
+    TopK,
+    /// Cross entropy of a softmax over the items not placed yet against the next item (Plackett-Luce; Luce 1959).
+    Listwise,
+}
+
+impl HeadTarget {
+    /// Whether it is the published one; cards of heads and files leave it out.
+    fn is_published(&self) -> bool {
+        *self == Self::TopK
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,8 +176,22 @@ mod tests {
         settings.n_group = 4;
         settings.grouping = Grouping::ByFirstToken;
         assert_eq!(settings.label(), "wo_mobius_1(n_group=4,by_first_token)");
+        settings.target = HeadTarget::Listwise;
+        assert_eq!(settings.label(), "wo_mobius_1(n_group=4,by_first_token,listwise)");
         for variant in Variant::ALL {
             assert_eq!(serde_json::to_value(variant).unwrap(), variant.name());
         }
+    }
+
+    #[test]
+    fn a_listwise_target_wants_a_head_and_its_own_arithmetic() {
+        let listwise = OnePassSettings { target: HeadTarget::Listwise, ..OnePassSettings::default() };
+        assert!(listwise.validate().is_empty());
+        let without_head = OnePassSettings { variant: Variant::NaiveAdd, n_group: 1, ..listwise };
+        assert_eq!(without_head.validate().len(), 2, "both problems are named");
+        let published = OnePassSettings { arithmetic: Arithmetic::AsPublished, ..listwise };
+        assert_eq!(published.validate(), ["`target` is listwise, wanted top_k with `arithmetic: as_published`"]);
+        let text = serde_json::to_string(&OnePassSettings::default()).unwrap();
+        assert!(!text.contains("target"), "cards written before there was a choice still fit: {text}");
     }
 }

@@ -156,7 +156,7 @@ impl Naive<'_> {
 }
 
 fn check(n: usize, n_group: usize, seed: i64, variant: Variant, arithmetic: Arithmetic) {
-    let settings = OnePassSettings { variant, n_group, arithmetic, grouping: Grouping::ByIdentifier };
+    let settings = OnePassSettings { variant, n_group, arithmetic, ..OnePassSettings::default() };
     let scorer = Scorer::new(n, settings, Device::Cpu).unwrap();
     let p = probabilities(scorer.tree().len(), n, seed);
     let head = variant.has_head().then(|| HierarchicalAttention::new(n, seed as u64, Device::Cpu));

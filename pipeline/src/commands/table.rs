@@ -13,7 +13,7 @@ use super::print_json;
 use crate::config::check::load_checked;
 use crate::config::load::ConfigSource;
 use crate::failure::{Ending, InputError, Interrupted};
-use crate::origin::{ORIGIN_FILE, Origin};
+use crate::origin::Origins;
 use crate::paper_table::config::{PaperTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill};
 use crate::paper_table::kept::{Agreement, agreement, note_of, take_over, with_figures};
@@ -57,11 +57,12 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         found.insert(name.clone(), there);
     }
     let mut table = fill(&paper, &found);
-    for name in with_figures(&table, &paper) {
+    for (name, models) in with_figures(&table, &paper) {
         let Some(folder) = folders.get(name) else { continue };
-        let origin = folder.tables().join(ORIGIN_FILE);
-        if origin.exists() {
-            table.notes.push(note_of(name, &read_json::<Origin>(&origin)?.words()));
+        // Rows that name no model may be any one's.
+        let of_rows = |model: &str| models.is_empty() || models.contains(model);
+        if let Some(words) = Origins::read(&folder.tables())?.words(of_rows) {
+            table.notes.push(note_of(name, &words));
         }
     }
     if let Some(kept) = &kept {

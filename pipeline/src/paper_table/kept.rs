@@ -45,11 +45,16 @@ fn with_paper(kept: &Cell, paper: Option<f64>) -> Cell {
     }
 }
 
-/// The experiments that gave the table a figure.
+/// The experiments that gave the table a figure, each with the models of its rows that have one.
 #[must_use]
-pub fn with_figures<'p>(table: &Table, paper: &'p PaperTable) -> BTreeSet<&'p String> {
-    let rows = paper.rows.iter().zip(&table.rows).filter(|(_, cells)| has_figures(cells));
-    rows.filter_map(|(row, _)| row.experiment.as_ref()).collect()
+pub fn with_figures<'p>(table: &Table, paper: &'p PaperTable) -> BTreeMap<&'p String, BTreeSet<&'p str>> {
+    let mut found: BTreeMap<&String, BTreeSet<&str>> = BTreeMap::new();
+    for (row, _) in paper.rows.iter().zip(&table.rows).filter(|(_, cells)| has_figures(cells)) {
+        if let Some(name) = &row.experiment {
+            found.entry(name).or_default().extend(row.r#where.get("model").map(String::as_str));
+        }
+    }
+    found
 }
 
 fn has_figures(cells: &[Cell]) -> bool {

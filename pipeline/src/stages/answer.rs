@@ -20,7 +20,7 @@ use super::{Experiment, prepare, subject, train};
 use crate::config::experiment::BASE;
 use crate::failure::Interrupted;
 use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
-use crate::origin::{ORIGIN_FILE, Origin};
+use crate::origin::Origins;
 use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
@@ -103,7 +103,7 @@ impl One<'_> {
         let Some((model, prompts)) = loaded.as_ref() else { unreachable!("loaded above") };
         let lines = self.answer(model, prompts, &content_key)?;
         let normalisation = self.config.normalisation;
-        write_json(&self.experiment.folder.tables().join(ORIGIN_FILE), &Origin::now(model.model.device()))?;
+        Origins::note(&self.experiment.folder.tables(), self.system.name(), model.model.device())?;
         write_json(&result, &AnswerEvaluation::of(self.set, self.system.name(), self.texts, &lines, normalisation))?;
         let mut outputs = vec![result.clone(), self.file("jsonl")];
         for (index, decoder) in self.system.decoders.iter().enumerate() {

@@ -25,7 +25,7 @@ use super::{Experiment, heads, prepare};
 use crate::failure::Interrupted;
 use crate::head_parts::HeadParts;
 use crate::model_source::ModelNote;
-use crate::origin::{ORIGIN_FILE, Origin};
+use crate::origin::Origins;
 use crate::progress::QueryProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
@@ -143,7 +143,7 @@ impl One<'_> {
     ) -> anyhow::Result<()> {
         let result = self.file("json");
         write_json(&result, evaluation)?;
-        write_json(&self.experiment.folder.tables().join(ORIGIN_FILE), &Origin::now(device))?;
+        Origins::note(&self.experiment.folder.tables(), self.model, device)?;
         let predictions = Predictions::open(&self.file("jsonl"), content_key, self.samples)?;
         data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
         let outputs = [result, self.file("jsonl"), self.file("parquet")];

@@ -12,5 +12,5 @@ pub use adam::Adam;
 pub use bench::{HeadBench, HeadFigures};
 pub use draft_head_config::DraftHeadConfig;
 pub use draft_heads::{DraftHeadReport, train_draft_heads};
-pub use one_pass::{HeadTarget, OnePassHeadConfig, OnePassLists, OnePassReport, train_one_pass};
+pub use one_pass::{OnePassHeadConfig, OnePassLists, OnePassReport, train_one_pass};
 pub use state_table::StateTable;

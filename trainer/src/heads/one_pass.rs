@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use data::random::Stream;
 use model::linear::DropoutSeed;
-use model::one_pass::{Arithmetic, HeadDropout, HierarchicalAttention, Placing, Scorer};
+use model::one_pass::{Arithmetic, HeadDropout, HeadTarget, HierarchicalAttention, Placing, Scorer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -12,18 +12,17 @@ use tch::{Kind, Tensor, no_grad};
 use super::Adam;
 use crate::TrainError;
 
-/// How the head is trained.
+/// How heads are trained; for what is the decoder's `target`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OnePassHeadConfig {
-    /// What the scores of a place are compared with. Default `top_k`, as published.
-    pub target: HeadTarget,
-    /// Items of the model's order that count as right for a place, with `top_k`: the next ones not placed yet. Default 2.
+    /// Items of the model's order that count as right for a place, with `target: top_k`: the next ones not placed yet. Default 2.
     pub loss_top_k: usize,
-    /// With `listwise`, scores are divided by this: they are sums of probabilities, and a softmax over them is flat. Default 0.1.
+    /// With `target: listwise`, scores are divided by this: they are sums of probabilities, and a softmax over them is flat. Default 0.1.
     pub temperature: f64,
-    /// Adam's learning rate. Default 1e-3, as published.
-    pub learning_rate: f64,
+    /// Adam's learning rate. Default 1e-3 for `target: top_k`, as published, and 1e-2 for `listwise`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
     /// Lists of one step. Default 8 (published 1).
     pub batch_size: usize,
     /// Passes over the lists at most. Default 20.
@@ -34,24 +33,12 @@ pub struct OnePassHeadConfig {
     pub dropout: f64,
 }
 
-/// What the scores of a place are compared with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HeadTarget {
-    /// Binary cross entropy: 1 for the next `loss_top_k` items of the model's order, 0 for the others.
-    #[default]
-    TopK,
-    /// Cross entropy of a softmax over the items not placed yet against the next item (Plackett-Luce; Luce 1959).
-    Listwise,
-}
-
 impl Default for OnePassHeadConfig {
     fn default() -> Self {
         Self {
-            target: HeadTarget::TopK,
             loss_top_k: 2,
             temperature: 0.1,
-            learning_rate: 1e-3,
+            learning_rate: None,
             batch_size: 8,
             epochs: 20,
             patience: 5,
@@ -61,6 +48,15 @@ impl Default for OnePassHeadConfig {
 }
 
 impl OnePassHeadConfig {
+    /// Adam's learning rate for a head trained for `target`.
+    fn learning_rate(&self, target: HeadTarget) -> f64 {
+        self.learning_rate.unwrap_or(match target {
+            HeadTarget::TopK => 1e-3,
+            // A softmax over sums of probabilities has small gradients; 1e-2 was best of three on MovieLens (docs/experiments.md).
+            HeadTarget::Listwise => 1e-2,
+        })
+    }
+
     /// Everything wrong with the settings, one line each.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
@@ -74,7 +70,7 @@ impl OnePassHeadConfig {
         for (key, _) in counts.iter().filter(|(_, count)| *count == 0) {
             problems.push(format!("`{key}` is 0, wanted at least 1"));
         }
-        for (key, value) in [("learning_rate", self.learning_rate), ("temperature", self.temperature)] {
+        for (key, value) in [("learning_rate", self.learning_rate.unwrap_or(1.0)), ("temperature", self.temperature)] {
             if !(value > 0.0 && value.is_finite()) {
                 problems.push(format!("`{key}` is {value}, wanted above 0"));
             }
@@ -132,7 +128,7 @@ pub fn train_one_pass(
     let head = HierarchicalAttention::new(scorer.num_candidates(), seed, device);
     let weights: Vec<Tensor> = head.named_tensors().into_iter().map(|(_, weight)| weight).collect();
     let trained = weights.iter().map(Tensor::shallow_clone).collect();
-    let mut adam = Adam::new(trained, config.learning_rate, [0.9, 0.999], 1e-8);
+    let mut adam = Adam::new(trained, config.learning_rate(scorer.settings().target), [0.9, 0.999], 1e-8);
     let copies = || no_grad(|| weights.iter().map(Tensor::copy).collect::<Vec<_>>());
     let (mut best, mut kept, mut best_epoch) = (kendall_score(scorer, &head, validation), copies(), 0);
     let mut report = OnePassReport { validation: vec![best], ..OnePassReport::default() };
@@ -193,7 +189,7 @@ fn step_loss(
         let before = placing.clone();
         chosen.iter().enumerate().for_each(|(list, slot)| placing.place(list, *slot));
         losses.push(match scorer.settings().arithmetic {
-            Arithmetic::Corrected => place_loss(&scores, &before, orders, config),
+            Arithmetic::Corrected => place_loss(&scores, &before, orders, scorer.settings().target, config),
             // The published step takes its targets after its own choice was placed, and placed items are learned as 0.
             Arithmetic::AsPublished => {
                 let targets = next_items(&placing, orders, config.loss_top_k, &scores);
@@ -205,9 +201,15 @@ fn step_loss(
 }
 
 /// Loss of one place over the items not placed before it.
-fn place_loss(scores: &Tensor, before: &Placing, orders: &[&[u16]], config: &OnePassHeadConfig) -> Tensor {
+fn place_loss(
+    scores: &Tensor,
+    before: &Placing,
+    orders: &[&[u16]],
+    target: HeadTarget,
+    config: &OnePassHeadConfig,
+) -> Tensor {
     let open = before.mask(scores.device()).logical_not();
-    match config.target {
+    match target {
         HeadTarget::TopK => {
             let targets = next_items(before, orders, config.loss_top_k, scores);
             let each = scores.binary_cross_entropy_with_logits::<&Tensor>(&targets, None, None, tch::Reduction::None);
@@ -267,8 +269,8 @@ mod tests {
 
     use super::*;
 
-    fn scorer(variant: Variant, arithmetic: Arithmetic) -> Scorer {
-        let settings = OnePassSettings { variant, arithmetic, n_group: 3, ..OnePassSettings::default() };
+    fn scorer(variant: Variant, target: HeadTarget) -> Scorer {
+        let settings = OnePassSettings { variant, target, n_group: 3, ..OnePassSettings::default() };
         Scorer::new(12, settings, Device::Cpu).unwrap()
     }
 
@@ -298,12 +300,12 @@ mod tests {
     #[test]
     fn a_head_learns_and_a_second_run_gives_the_same_weights() {
         for (variant, target) in [(Variant::OnePass, HeadTarget::TopK), (Variant::WoMobius2, HeadTarget::Listwise)] {
-            let scorer = scorer(variant, Arithmetic::Corrected);
+            let scorer = scorer(variant, target);
             let ((p, orders), (vp, vorders)) = (lists(&scorer, 48, 1), lists(&scorer, 24, 2));
             // The published target says little of an order: its loss falls by less than dropout moves it.
             let dropout = if target == HeadTarget::TopK { 0.0 } else { 0.1 };
-            let (epochs, learning_rate) = (6, 1e-2);
-            let config = OnePassHeadConfig { target, epochs, learning_rate, dropout, ..OnePassHeadConfig::default() };
+            let config =
+                OnePassHeadConfig { epochs: 6, learning_rate: Some(1e-2), dropout, ..OnePassHeadConfig::default() };
             let run = || {
                 let train = OnePassLists { probabilities: &p, orders: &orders };
                 let validation = OnePassLists { probabilities: &vp, orders: &vorders };
@@ -345,7 +347,7 @@ mod tests {
         let config = OnePassHeadConfig {
             loss_top_k: 0,
             epochs: 0,
-            learning_rate: 0.0,
+            learning_rate: Some(0.0),
             dropout: 1.0,
             ..OnePassHeadConfig::default()
         };
