@@ -59,6 +59,15 @@ bool bf16_products_are_slow() {
 #endif
 }
 
+bool bf16_vectors_are_fast() {
+#ifdef MONOPASS_AVX512
+  static const bool fast = kernels_run(c10::ScalarType::BFloat16) && !__builtin_cpu_is("intel") && !tiles_exist();
+  return fast;
+#else
+  return false;
+#endif
+}
+
 }  // namespace monopass
 
 extern "C" int monopass_kernels_run(int half) {

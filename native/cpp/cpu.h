@@ -23,6 +23,9 @@ bool tiles_run();
 // float32, and only the tiles, where a process has them, make up for it.
 bool bf16_products_are_slow();
 
+// Whether vectors multiply bf16 at full speed and nothing here does it faster: AMD's cores since Zen 4.
+bool bf16_vectors_are_fast();
+
 // 64-byte aligned memory for one worker.
 struct Scratch {
   explicit Scratch(int64_t bytes) : memory(bytes > 0 ? std::aligned_alloc(64, (bytes + 63) / 64 * 64) : nullptr) {

@@ -1,7 +1,6 @@
 // The element-wise operations as autograd functions: checks, memory, threads; the arithmetic is in elementwise_avx512.cpp.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -10,6 +9,7 @@
 #include "cpu.h"
 #include "elementwise_kernels.h"
 #include "shim.h"
+#include "tensor_data.h"
 
 namespace monopass {
 namespace {
@@ -17,25 +17,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
-
-template <typename T>
-const T* data(const at::Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
-template <typename T>
-T* mutable_data(const at::Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
-
-// Calls `body` with a null pointer of the element type.
-template <typename F>
-void by_kind(const at::Tensor& t, F&& body) {
-  if (t.scalar_type() == at::kFloat) {
-    body(static_cast<float*>(nullptr));
-  } else {
-    body(static_cast<bf16*>(nullptr));
-  }
-}
-#define MONOPASS_TYPE(tag) std::remove_pointer_t<decltype(tag)>
-
-// Rows a thread takes at least: enough work to pay for waking it.
-int64_t grain(int64_t row_elements) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, row_elements)); }
 
 class RmsNorm : public Function<RmsNorm> {
  public:
@@ -280,61 +261,6 @@ class CrossEntropySum : public Function<CrossEntropySum> {
   static void put(bf16* to, float x) { to->bits = c10::detail::round_to_nearest_even(x); }
 };
 
-// A product of bf16 in float32, rounded once at the end. An empty bias is none.
-class WideLinear : public Function<WideLinear> {
- public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-    if (x.requires_grad() || weight.requires_grad() || bias.requires_grad()) ctx->save_for_backward({x, weight});
-    const auto shift = bias.numel() > 0 ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
-    return at::linear(x.to(at::kFloat), weight.to(at::kFloat), shift).to(at::kBFloat16);
-  }
-
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1];
-    const auto grad = grads[0].reshape({-1, weight.size(0)}).to(at::kFloat);
-    at::Tensor dx, dweight, dbias;
-    if (ctx->needs_input_grad(0)) dx = grad.mm(weight.to(at::kFloat)).to(at::kBFloat16).view(x.sizes());
-    if (ctx->needs_input_grad(1)) dweight = grad.t().mm(x.reshape({-1, weight.size(1)}).to(at::kFloat)).to(at::kBFloat16);
-    if (ctx->needs_input_grad(2)) dbias = grad.sum(0).to(at::kBFloat16);
-    return {dx, dweight, dbias};
-  }
-};
-
-// Fewer rows do not pay for widening the weights.
-constexpr int64_t kWideRows = 64;
-
-bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
-  return rows >= kWideRows && bf16_products_are_slow() && x.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
-      weight.scalar_type() == at::kBFloat16 && x.size(-1) == weight.size(1);
-}
-
-constexpr int64_t kLinearRows = 16;
-
-// The rows kernel where it applies (no gradient wanted, few rows), float32 where bf16 is slower, else libtorch's product.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
-  const int64_t in = weight.size(1), outs = weight.size(0), rows = in > 0 ? x.numel() / in : 0;
-  const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || (bias && bias->requires_grad()));
-  const bool fits = !graph && rows > 0 && rows <= kLinearRows && x.device().is_cpu() && kernels_run(x.scalar_type()) &&
-      weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.size(-1) == in &&
-      (!bias || (bias->scalar_type() == x.scalar_type() && bias->is_contiguous()));
-  if (wide_pays(x, weight, rows)) return WideLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
-  if (!fits) return at::linear(x, weight, bias ? std::optional<at::Tensor>(*bias) : std::nullopt);
-  const auto dense = x.contiguous();
-  auto sizes = x.sizes().vec();
-  sizes.back() = outs;
-  auto out = at::empty(sizes, x.options());
-  by_kind(x, [&](auto* tag) {
-    using T = MONOPASS_TYPE(tag);
-    const T* shift = bias ? data<T>(*bias) : nullptr;
-    // Multiples of four outputs a thread, as the kernels take them.
-    at::parallel_for(0, (outs + 3) / 4, std::max<int64_t>(1, 16384 / in), [&](int64_t begin, int64_t end) {
-      linear_rows(data<T>(dense), data<T>(weight), shift, mutable_data<T>(out), rows, in, outs, begin * 4, std::min(outs, end * 4));
-    });
-  });
-  return out;
-}
-
 }  // namespace
 }  // namespace monopass
 
@@ -365,10 +291,6 @@ char* monopass_rope_qkv(at::Tensor** out, const at::Tensor* qkv, const at::Tenso
 
 char* monopass_cross_entropy_sum(at::Tensor** out, const at::Tensor* logits, const at::Tensor* labels) {
   return monopass::guarded([&] { *out = new at::Tensor(monopass::CrossEntropySum::apply(logits->contiguous(), labels->contiguous())); });
-}
-
-char* monopass_linear(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias) {
-  return monopass::guarded([&] { *out = new at::Tensor(monopass::linear(*x, *weight, bias)); });
 }
 
 }  // extern "C"

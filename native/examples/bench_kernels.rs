@@ -233,7 +233,7 @@ fn bench_linear(filter: &str) {
     // One layer's weights of four layers in turn, so that they come from memory as in a real pass.
     let shapes = [(960, HIDDEN), (HIDDEN, HIDDEN), (2 * INTERMEDIATE, HIDDEN), (HIDDEN, INTERMEDIATE)];
     let layers: Vec<Tensor> = (0..30).flat_map(|_| shapes.map(|(o, i)| bf16(&[o, i]))).collect();
-    for rows in [1, 2, 4, 5, 8, 16] {
+    for rows in [1, 2, 4, 5, 8, 16, 64, 128, 256, 480, 1500, 1980] {
         let inputs = [bf16(&[rows, HIDDEN]), bf16(&[rows, INTERMEDIATE])];
         let input = |w: &Tensor| if w.size()[1] == HIDDEN { &inputs[0] } else { &inputs[1] };
         let name = format!("linear, 30 layers (212 MB), {rows} rows");

@@ -153,10 +153,10 @@ fn cross_entropy_refuses_a_label_outside_the_vocabulary() {
 }
 
 #[test]
-fn linear_of_few_rows_equals_the_product() {
+fn linear_equals_the_product() {
     draws::seed(6);
     for kind in KINDS {
-        // Both kernels, each with inputs that are no multiple of a vector and outputs that are none of a tile.
+        // Every kernel, with inputs that are no multiple of a vector and outputs that are none of a tile where it takes them.
         for (rows, input, output) in [
             (1, 576, 960),
             (1, 40, 5),
@@ -168,6 +168,9 @@ fn linear_of_few_rows_equals_the_product() {
             (16, 33, 130),
             (17, 64, 64),
             (70, 33, 130),
+            (256, 64, 128),
+            (259, 192, 64),
+            (1021, 128, 64),
         ] {
             let (x, w, b) = (random(&[1, rows, input], kind), random(&[output, input], kind), random(&[output], kind));
             let want = |b: Option<&Tensor>| {
@@ -192,24 +195,27 @@ fn linear_keeps_gradients() {
 #[test]
 fn linear_of_many_rows_of_bf16_has_the_gradients_of_the_product() {
     draws::seed(8);
-    let tensors = [
-        random(&[2, 40, 33], Kind::BFloat16),
-        random(&[24, 33], Kind::BFloat16),
-        random(&[24], Kind::BFloat16),
-        random(&[2, 40, 24], Kind::BFloat16),
-    ];
-    let gradients = |kind: Kind| {
-        let [x, w, b] = [0, 1, 2].map(|i| leaf(&tensors[i].to_kind(kind)));
-        (linear(&x, &w, Some(&b)) * tensors[3].to_kind(kind)).sum(kind).backward();
-        [x.grad(), w.grad(), b.grad()]
-    };
-    for (own, wide) in gradients(Kind::BFloat16).iter().zip(gradients(Kind::Double)) {
-        assert!(own.kind() == Kind::BFloat16 && difference(own, &wide) < 1e-2);
+    // What the packed product takes, and what it does not.
+    for (rows, input, output) in [(80, 33, 24), (150, 192, 128), (163, 64, 448)] {
+        let tensors = [
+            random(&[1, rows, input], Kind::BFloat16),
+            random(&[output, input], Kind::BFloat16),
+            random(&[output], Kind::BFloat16),
+            random(&[1, rows, output], Kind::BFloat16),
+        ];
+        let gradients = |kind: Kind| {
+            let [x, w, b] = [0, 1, 2].map(|i| leaf(&tensors[i].to_kind(kind)));
+            (linear(&x, &w, Some(&b)) * tensors[3].to_kind(kind)).sum(kind).backward();
+            [x.grad(), w.grad(), b.grad()]
+        };
+        for (own, wide) in gradients(Kind::BFloat16).iter().zip(gradients(Kind::Double)) {
+            assert!(own.kind() == Kind::BFloat16 && difference(own, &wide) < 1e-2);
+        }
+        // A frozen weight gets none, and the input still does.
+        let x = leaf(&tensors[0]);
+        linear(&x, &tensors[1], None).sum(Kind::BFloat16).backward();
+        assert_eq!(x.grad().size(), x.size());
     }
-    // A frozen weight gets none, and the input still does.
-    let x = leaf(&tensors[0]);
-    linear(&x, &tensors[1], None).sum(Kind::BFloat16).backward();
-    assert_eq!(x.grad().size(), x.size());
 }
 
 #[test]

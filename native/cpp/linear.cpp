@@ -1,0 +1,167 @@
+// Products with weights: which kernel takes them, and their gradients.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "cpu.h"
+#include "elementwise_kernels.h"
+#include "matmul_kernels.h"
+#include "shim.h"
+#include "tensor_data.h"
+
+namespace monopass {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// A product of bf16 in float32, rounded once at the end. An empty bias is none.
+class WideLinear : public Function<WideLinear> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    if (x.requires_grad() || weight.requires_grad() || bias.requires_grad()) ctx->save_for_backward({x, weight});
+    const auto shift = bias.numel() > 0 ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
+    return at::linear(x.to(at::kFloat), weight.to(at::kFloat), shift).to(at::kBFloat16);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &weight = saved[1];
+    const auto grad = grads[0].reshape({-1, weight.size(0)}).to(at::kFloat);
+    at::Tensor dx, dweight, dbias;
+    if (ctx->needs_input_grad(0)) dx = grad.mm(weight.to(at::kFloat)).to(at::kBFloat16).view(x.sizes());
+    if (ctx->needs_input_grad(1)) dweight = grad.t().mm(x.reshape({-1, weight.size(1)}).to(at::kFloat)).to(at::kBFloat16);
+    if (ctx->needs_input_grad(2)) dbias = grad.sum(0).to(at::kBFloat16);
+    return {dx, dweight, dbias};
+  }
+};
+
+// Fewer rows do not pay for widening the weights.
+constexpr int64_t kWideRows = 64;
+
+bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
+  return rows >= kWideRows && bf16_products_are_slow() && x.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
+      weight.scalar_type() == at::kBFloat16 && x.size(-1) == weight.size(1);
+}
+
+// Values of a block of rows: 400 KB of bf16, which stay in the second-level cache beside a panel.
+constexpr int64_t kBlockValues = 200'000;
+
+// Rows of a block: multiples of `step`, as many blocks for one thread as for another.
+int64_t rows_of_block(int64_t rows, int64_t inner, int64_t step) {
+  const int64_t threads = at::get_num_threads(), most = std::clamp<int64_t>(kBlockValues / inner / step * step, step, 192);
+  const int64_t blocks = (rows + threads * most - 1) / (threads * most) * threads, each = (rows + blocks - 1) / blocks;
+  return (each + step - 1) / step * step;
+}
+
+at::Tensor pack(const at::Tensor& matrix, bool transposed) {
+  const int64_t inner = matrix.size(transposed ? 1 : 0), columns = matrix.size(transposed ? 0 : 1), padded = (inner + 1) / 2 * 2;
+  const auto packed = at::empty({columns * padded}, matrix.options());
+  const bf16* from = data<bf16>(matrix);
+  bf16* to = mutable_data<bf16>(packed);
+  at::parallel_for(0, columns / kPanel, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; ++panel) {
+      bf16* place = to + panel * kPanel * padded;
+      transposed ? pack_transposed(from, inner, panel, place) : pack_plain(from, inner, columns, panel, place);
+    }
+  });
+  return packed;
+}
+
+// x [rows, inner] times `matrix` [inner, columns], or its transpose [columns, inner], in bf16. An empty bias is none.
+at::Tensor multiply(const at::Tensor& x, const at::Tensor& matrix, bool transposed, const at::Tensor& bias) {
+  const int64_t rows = x.size(0), inner = x.size(1), columns = matrix.size(transposed ? 0 : 1), block = rows_of_block(rows, inner, 6);
+  const auto packed = pack(matrix, transposed), out = at::empty({rows, columns}, x.options());
+  const bf16* shift = bias.numel() > 0 ? data<bf16>(bias) : nullptr;
+  run_tasks((rows + block - 1) / block, 0, [&](int64_t i, void*) {
+    const int64_t first = i * block, count = std::min(block, rows - first);
+    const Rows from{data<bf16>(x) + first * inner, inner, 2};
+    multiply_packed(from, count, inner, data<bf16>(packed), shift, mutable_data<bf16>(out) + first * columns, columns);
+  });
+  return out;
+}
+
+// The transpose of x [inner, rows] times `matrix` [inner, columns], in bf16.
+at::Tensor multiply_columns(const at::Tensor& x, const at::Tensor& matrix) {
+  const int64_t inner = x.size(0), rows = x.size(1), columns = matrix.size(1), padded = (inner + 1) / 2 * 2;
+  const int64_t block = rows_of_block(rows, padded, 48);
+  const auto packed = pack(matrix, false), out = at::empty({rows, columns}, x.options());
+  run_tasks((rows + block - 1) / block, block * padded * static_cast<int64_t>(sizeof(bf16)), [&](int64_t i, void* scratch) {
+    const int64_t first = i * block, count = std::min(block, rows - first);
+    const Rows from = columns_as_rows(data<bf16>(x), inner, rows, first, count, static_cast<bf16*>(scratch));
+    multiply_packed(from, count, padded, data<bf16>(packed), nullptr, mutable_data<bf16>(out) + first * columns, columns);
+  });
+  return out;
+}
+
+// A product of bf16 in vectors, and its gradients likewise. An empty bias is none.
+class PackedLinear : public Function<PackedLinear> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    if (x.requires_grad() || weight.requires_grad() || bias.requires_grad()) ctx->save_for_backward({x, weight});
+    auto sizes = x.sizes().vec();
+    sizes.back() = weight.size(0);
+    return multiply(x.reshape({-1, weight.size(1)}), weight, true, bias).view(sizes);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &weight = saved[1];
+    const auto grad = grads[0].reshape({-1, weight.size(0)}).contiguous();
+    at::Tensor dx, dweight, dbias;
+    if (ctx->needs_input_grad(0)) dx = multiply(grad, weight, false, at::empty({0}, grad.options())).view(x.sizes());
+    if (ctx->needs_input_grad(1)) dweight = multiply_columns(grad, x.reshape({-1, weight.size(1)}));
+    if (ctx->needs_input_grad(2)) dbias = grad.sum(0);
+    return {dx, dweight, dbias};
+  }
+};
+
+// Fewer rows do not pay for packing the weights.
+constexpr int64_t kPackedRows = 128;
+
+bool packing_pays(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias, int64_t rows) {
+  const auto fits = [](const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 && t.is_contiguous(); };
+  return rows >= kPackedRows && bf16_vectors_are_fast() && x.device().is_cpu() && fits(x) && fits(weight) && (!bias || fits(*bias)) &&
+      x.size(-1) == weight.size(1) && weight.size(0) % kPanel == 0 && weight.size(1) % kPanel == 0;
+}
+
+constexpr int64_t kLinearRows = 16;
+
+// The rows kernel where it applies (no gradient wanted, few rows), for many rows ours where vectors are fast at bf16 and float32 where they are
+// slow, else libtorch's product.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias) {
+  const int64_t in = weight.size(1), outs = weight.size(0), rows = in > 0 ? x.numel() / in : 0;
+  const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || (bias && bias->requires_grad()));
+  const bool fits = !graph && rows > 0 && rows <= kLinearRows && x.device().is_cpu() && kernels_run(x.scalar_type()) &&
+      weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.size(-1) == in &&
+      (!bias || (bias->scalar_type() == x.scalar_type() && bias->is_contiguous()));
+  if (wide_pays(x, weight, rows)) return WideLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
+  if (packing_pays(x, weight, bias, rows)) return PackedLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
+  if (!fits) return at::linear(x, weight, bias ? std::optional<at::Tensor>(*bias) : std::nullopt);
+  const auto dense = x.contiguous();
+  auto sizes = x.sizes().vec();
+  sizes.back() = outs;
+  auto out = at::empty(sizes, x.options());
+  by_kind(x, [&](auto* tag) {
+    using T = MONOPASS_TYPE(tag);
+    const T* shift = bias ? data<T>(*bias) : nullptr;
+    // Multiples of four outputs a thread, as the kernels take them.
+    at::parallel_for(0, (outs + 3) / 4, std::max<int64_t>(1, 16384 / in), [&](int64_t begin, int64_t end) {
+      linear_rows(data<T>(dense), data<T>(weight), shift, mutable_data<T>(out), rows, in, outs, begin * 4, std::min(outs, end * 4));
+    });
+  });
+  return out;
+}
+
+}  // namespace
+}  // namespace monopass
+
+extern "C" {
+
+char* monopass_linear(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias) {
+  return monopass::guarded([&] { *out = new at::Tensor(monopass::linear(*x, *weight, bias)); });
+}
+
+}  // extern "C"
