@@ -26,8 +26,16 @@ impl Mlp {
 
     /// `[.., hidden]` -> `[.., hidden]`.
     pub fn forward(&self, x: &Tensor, dropout: Option<DropoutSeed>) -> Tensor {
-        let gate_up = self.gate_up_proj.forward(x, dropout.map(|seed| seed.of_module(2))); // [.., 2 * intermediate]
-        let activated = native::ops::silu_mul(&gate_up); // [.., intermediate]
+        let activated = self.activated(x, dropout.map(|seed| seed.of_module(2))); // [.., intermediate]
         self.down_proj.forward(&activated, dropout.map(|seed| seed.of_module(3)))
+    }
+
+    /// `silu(gate(x)) * up(x)`, in one operation where nothing is added to the product.
+    fn activated(&self, x: &Tensor, dropout: Option<DropoutSeed>) -> Tensor {
+        let projection = &self.gate_up_proj;
+        if projection.bias.is_none() && projection.adapters.is_empty() {
+            return native::ops::gated_linear(x, &projection.weight);
+        }
+        native::ops::silu_mul(&projection.forward(x, dropout))
     }
 }

@@ -48,13 +48,6 @@ void rms_norm_backward(
   }
 }
 
-namespace {
-inline __m512 sigmoid(__m512 x) {
-  const __m512 one = _mm512_set1_ps(1.f);
-  return _mm512_div_ps(one, _mm512_add_ps(one, exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), x))));
-}
-}  // namespace
-
 template <typename T>
 void silu_mul_forward(const T* gate_up, T* out, int64_t begin, int64_t end, int64_t width) {
   for (int64_t r = begin; r < end; ++r) {

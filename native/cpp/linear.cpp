@@ -46,39 +46,55 @@ bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
       weight.scalar_type() == at::kBFloat16 && x.size(-1) == weight.size(1);
 }
 
-// Values of a block of rows: 400 KB of bf16, which stay in the second-level cache beside a panel.
-constexpr int64_t kBlockValues = 200'000;
+// Values of a block of rows: at most 300 KB of bf16, which stay in the second-level cache beside a panel. Threads take blocks as they come, so
+// there are several for each.
+constexpr int64_t kBlockValues = 150'000, kBlockRows = 96;
 
 // Rows of a block: multiples of `step`, as many blocks for one thread as for another.
 int64_t rows_of_block(int64_t rows, int64_t inner, int64_t step) {
-  const int64_t threads = at::get_num_threads(), most = std::clamp<int64_t>(kBlockValues / inner / step * step, step, 192);
+  const int64_t threads = at::get_num_threads(), most = std::clamp<int64_t>(kBlockValues / inner / step * step, step, kBlockRows);
   const int64_t blocks = (rows + threads * most - 1) / (threads * most) * threads, each = (rows + blocks - 1) / blocks;
   return (each + step - 1) / step * step;
 }
 
-at::Tensor pack(const at::Tensor& matrix, bool transposed) {
-  const int64_t inner = matrix.size(transposed ? 1 : 0), columns = matrix.size(transposed ? 0 : 1), padded = (inner + 1) / 2 * 2;
+// How a matrix is read: as it is, [inner, columns], or as the transpose of [columns, inner], its columns in order or paired for a gate.
+enum class Layout { kPlain, kTransposed, kGated };
+
+at::Tensor pack(const at::Tensor& matrix, Layout layout) {
+  const bool plain = layout == Layout::kPlain;
+  const int64_t inner = matrix.size(plain ? 0 : 1), columns = matrix.size(plain ? 1 : 0), padded = (inner + 1) / 2 * 2;
   const auto packed = at::empty({columns * padded}, matrix.options());
   const bf16* from = data<bf16>(matrix);
   bf16* to = mutable_data<bf16>(packed);
   at::parallel_for(0, columns / kPanel, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       bf16* place = to + panel * kPanel * padded;
-      transposed ? pack_transposed(from, inner, panel, place) : pack_plain(from, inner, columns, panel, place);
+      switch (layout) {
+        case Layout::kPlain: pack_plain(from, inner, columns, panel, place); break;
+        case Layout::kTransposed: pack_transposed(from, inner, panel, place); break;
+        case Layout::kGated: pack_gated(from, inner, columns / 2, panel, place); break;
+      }
     }
   });
   return packed;
 }
 
-// x [rows, inner] times `matrix` [inner, columns], or its transpose [columns, inner], in bf16. An empty bias is none.
-at::Tensor multiply(const at::Tensor& x, const at::Tensor& matrix, bool transposed, const at::Tensor& bias) {
-  const int64_t rows = x.size(0), inner = x.size(1), columns = matrix.size(transposed ? 0 : 1), block = rows_of_block(rows, inner, 6);
-  const auto packed = pack(matrix, transposed), out = at::empty({rows, columns}, x.options());
+// x [rows, inner] times `matrix`, in bf16; gated: silu of the first half of the product's columns times the second half. An empty bias is none.
+at::Tensor multiply(const at::Tensor& x, const at::Tensor& matrix, Layout layout, const at::Tensor& bias) {
+  const int64_t rows = x.size(0), inner = x.size(1), block = rows_of_block(rows, inner, 6);
+  const bool gated = layout == Layout::kGated;
+  const int64_t columns = matrix.size(layout == Layout::kPlain ? 1 : 0) / (gated ? 2 : 1);
+  const auto packed = pack(matrix, layout), out = at::empty({rows, columns}, x.options());
   const bf16* shift = bias.numel() > 0 ? data<bf16>(bias) : nullptr;
   run_tasks((rows + block - 1) / block, 0, [&](int64_t i, void*) {
     const int64_t first = i * block, count = std::min(block, rows - first);
     const Rows from{data<bf16>(x) + first * inner, inner, 2};
-    multiply_packed(from, count, inner, data<bf16>(packed), shift, mutable_data<bf16>(out) + first * columns, columns);
+    bf16* to = mutable_data<bf16>(out) + first * columns;
+    if (gated) {
+      multiply_gated(from, count, inner, data<bf16>(packed), to, columns);
+    } else {
+      multiply_packed(from, count, inner, data<bf16>(packed), shift, to, columns);
+    }
   });
   return out;
 }
@@ -87,7 +103,7 @@ at::Tensor multiply(const at::Tensor& x, const at::Tensor& matrix, bool transpos
 at::Tensor multiply_columns(const at::Tensor& x, const at::Tensor& matrix) {
   const int64_t inner = x.size(0), rows = x.size(1), columns = matrix.size(1), padded = (inner + 1) / 2 * 2;
   const int64_t block = rows_of_block(rows, padded, 48);
-  const auto packed = pack(matrix, false), out = at::empty({rows, columns}, x.options());
+  const auto packed = pack(matrix, Layout::kPlain), out = at::empty({rows, columns}, x.options());
   run_tasks((rows + block - 1) / block, block * padded * static_cast<int64_t>(sizeof(bf16)), [&](int64_t i, void* scratch) {
     const int64_t first = i * block, count = std::min(block, rows - first);
     const Rows from = columns_as_rows(data<bf16>(x), inner, rows, first, count, static_cast<bf16*>(scratch));
@@ -103,7 +119,7 @@ class PackedLinear : public Function<PackedLinear> {
     if (x.requires_grad() || weight.requires_grad() || bias.requires_grad()) ctx->save_for_backward({x, weight});
     auto sizes = x.sizes().vec();
     sizes.back() = weight.size(0);
-    return multiply(x.reshape({-1, weight.size(1)}), weight, true, bias).view(sizes);
+    return multiply(x.reshape({-1, weight.size(1)}), weight, Layout::kTransposed, bias).view(sizes);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -111,7 +127,7 @@ class PackedLinear : public Function<PackedLinear> {
     const auto &x = saved[0], &weight = saved[1];
     const auto grad = grads[0].reshape({-1, weight.size(0)}).contiguous();
     at::Tensor dx, dweight, dbias;
-    if (ctx->needs_input_grad(0)) dx = multiply(grad, weight, false, at::empty({0}, grad.options())).view(x.sizes());
+    if (ctx->needs_input_grad(0)) dx = multiply(grad, weight, Layout::kPlain, at::empty({0}, grad.options())).view(x.sizes());
     if (ctx->needs_input_grad(1)) dweight = multiply_columns(grad, x.reshape({-1, weight.size(1)}));
     if (ctx->needs_input_grad(2)) dbias = grad.sum(0);
     return {dx, dweight, dbias};
@@ -125,6 +141,19 @@ bool packing_pays(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   const auto fits = [](const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 && t.is_contiguous(); };
   return rows >= kPackedRows && bf16_vectors_are_fast() && x.device().is_cpu() && fits(x) && fits(weight) && (!bias || fits(*bias)) &&
       x.size(-1) == weight.size(1) && weight.size(0) % kPanel == 0 && weight.size(1) % kPanel == 0;
+}
+
+// Whether `gated_linear` takes the product: nothing wants its gradient, and halves are whole panels.
+bool gating_pays(const at::Tensor& x, const at::Tensor& weight) {
+  const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  const int64_t inner = weight.size(1), rows = inner > 0 ? x.numel() / inner : 0;
+  return !graph && packing_pays(x, weight, nullptr, rows);
+}
+
+at::Tensor gated_linear(const at::Tensor& x, const at::Tensor& weight) {
+  auto sizes = x.sizes().vec();
+  sizes.back() = weight.size(0) / 2;
+  return multiply(x.view({-1, weight.size(1)}), weight, Layout::kGated, at::empty({0}, x.options())).view(sizes);
 }
 
 constexpr int64_t kLinearRows = 16;
@@ -159,6 +188,14 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 }  // namespace monopass
 
 extern "C" {
+
+char* monopass_gating_pays(const at::Tensor* x, const at::Tensor* weight, int* pays) {
+  return monopass::guarded([&] { *pays = monopass::gating_pays(*x, *weight); });
+}
+
+char* monopass_gated_linear(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight) {
+  return monopass::guarded([&] { *out = new at::Tensor(monopass::gated_linear(*x, *weight)); });
+}
 
 char* monopass_linear(at::Tensor** out, const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias) {
   return monopass::guarded([&] { *out = new at::Tensor(monopass::linear(*x, *weight, bias)); });

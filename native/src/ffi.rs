@@ -45,6 +45,12 @@ unsafe extern "C" {
         logits: *const C_tensor,
         labels: *const C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn monopass_gating_pays(x: *const C_tensor, weight: *const C_tensor, pays: *mut c_int) -> *mut c_char;
+    pub(crate) fn monopass_gated_linear(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn monopass_linear(
         out: *mut *mut C_tensor,
         x: *const C_tensor,

@@ -138,6 +138,25 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     one("linear", |out| unsafe { ffi::monopass_linear(out, x.as_ptr(), weight.as_ptr(), bias) })
 }
 
+/// [`silu_mul`] of [`linear`] without a bias: `x` `[.., in]`, `weight` `[2 * intermediate, in]` (gate first). Returns `[.., intermediate]`.
+/// The same bits; where a kernel of ours multiplies and nothing wants a gradient, the product is gated before it is written.
+///
+/// # Panics
+/// As they do.
+#[allow(unsafe_code, reason = "calls the kernel")]
+pub fn gated_linear(x: &Tensor, weight: &Tensor) -> Tensor {
+    assert!(weight.dim() == 2, "`gated_linear`: weight {:?}, wanted [2 * intermediate, in]", weight.size());
+    let mut pays = 0;
+    // SAFETY: live tensors, the weight with two dimensions, and a place for the answer.
+    let error = unsafe { ffi::monopass_gating_pays(x.as_ptr(), weight.as_ptr(), &raw mut pays) };
+    unwrap(ffi::check("gated_linear", error));
+    if pays == 0 {
+        return silu_mul(&linear(x, weight, None));
+    }
+    // SAFETY: live tensors that the kernel has just said to take.
+    one("gated_linear", |out| unsafe { ffi::monopass_gated_linear(out, x.as_ptr(), weight.as_ptr()) })
+}
+
 /// `x` with each value zeroed with `probability` in [0, 1) and the others divided by `1 - probability`; a pure function of
 /// its arguments: the process's generator is neither read nor reseeded, so concurrent passes cannot disturb each other.
 ///

@@ -185,6 +185,21 @@ fn linear_equals_the_product() {
 }
 
 #[test]
+fn a_gated_product_has_the_bits_of_product_and_gate() {
+    draws::seed(7);
+    for kind in KINDS {
+        for (rows, input, width) in [(1, 40, 12), (150, 64, 96), (301, 128, 64), (257, 192, 32), (140, 40, 20)] {
+            let (x, w) = (random(&[1, rows, input], kind), random(&[2 * width, input], kind));
+            let gated = tch::no_grad(|| gated_linear(&x, &w));
+            assert_eq!(gated, silu_mul(&linear(&x, &w, None)), "{rows} {input} {width}");
+            let (x, w) = (leaf(&x), leaf(&w));
+            gated_linear(&x, &w).sum(kind).backward();
+            assert_eq!((x.grad().size(), w.grad().size()), (x.size(), w.size()));
+        }
+    }
+}
+
+#[test]
 fn linear_keeps_gradients() {
     let (x, w) = (leaf(&random(&[2, 8], Kind::Float)), leaf(&random(&[4, 8], Kind::Float)));
     linear(&x, &w, None).sum(Kind::Float).backward();
