@@ -17,11 +17,19 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
+// Keeps what the gradients of x times the transpose of `weight` read, and no more: a frozen weight's inputs are not held.
+void keep(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!x.requires_grad() && !weight.requires_grad() && !bias.requires_grad()) return;
+  ctx->save_for_backward({weight.requires_grad() ? x : at::Tensor(), x.requires_grad() ? weight : at::Tensor()});
+  ctx->saved_data["sizes"] = x.sizes().vec();
+  ctx->saved_data["outs"] = weight.size(0);
+}
+
 // A product of bf16 in float32, rounded once at the end. An empty bias is none.
 class WideLinear : public Function<WideLinear> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-    if (x.requires_grad() || weight.requires_grad() || bias.requires_grad()) ctx->save_for_backward({x, weight});
+    keep(ctx, x, weight, bias);
     const auto shift = bias.numel() > 0 ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
     return at::linear(x.to(at::kFloat), weight.to(at::kFloat), shift).to(at::kBFloat16);
   }
@@ -29,10 +37,11 @@ class WideLinear : public Function<WideLinear> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1];
-    const auto grad = grads[0].reshape({-1, weight.size(0)}).to(at::kFloat);
+    const auto sizes = ctx->saved_data["sizes"].toIntVector();
+    const auto grad = grads[0].reshape({-1, ctx->saved_data["outs"].toInt()}).to(at::kFloat);
     at::Tensor dx, dweight, dbias;
-    if (ctx->needs_input_grad(0)) dx = grad.mm(weight.to(at::kFloat)).to(at::kBFloat16).view(x.sizes());
-    if (ctx->needs_input_grad(1)) dweight = grad.t().mm(x.reshape({-1, weight.size(1)}).to(at::kFloat)).to(at::kBFloat16);
+    if (ctx->needs_input_grad(0)) dx = grad.mm(weight.to(at::kFloat)).to(at::kBFloat16).view(sizes);
+    if (ctx->needs_input_grad(1)) dweight = grad.t().mm(x.reshape({-1, sizes.back()}).to(at::kFloat)).to(at::kBFloat16);
     if (ctx->needs_input_grad(2)) dbias = grad.sum(0).to(at::kBFloat16);
     return {dx, dweight, dbias};
   }
@@ -42,7 +51,7 @@ class WideLinear : public Function<WideLinear> {
 constexpr int64_t kWideRows = 64;
 
 bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
-  return rows >= kWideRows && bf16_products_are_slow() && x.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
+  return rows >= kWideRows && bf16_products_are_slow() && x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
       weight.scalar_type() == at::kBFloat16 && x.size(-1) == weight.size(1);
 }
 
@@ -116,7 +125,7 @@ at::Tensor multiply_columns(const at::Tensor& x, const at::Tensor& matrix) {
 class PackedLinear : public Function<PackedLinear> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-    if (x.requires_grad() || weight.requires_grad() || bias.requires_grad()) ctx->save_for_backward({x, weight});
+    keep(ctx, x, weight, bias);
     auto sizes = x.sizes().vec();
     sizes.back() = weight.size(0);
     return multiply(x.reshape({-1, weight.size(1)}), weight, Layout::kTransposed, bias).view(sizes);
@@ -125,10 +134,11 @@ class PackedLinear : public Function<PackedLinear> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1];
-    const auto grad = grads[0].reshape({-1, weight.size(0)}).contiguous();
+    const auto sizes = ctx->saved_data["sizes"].toIntVector();
+    const auto grad = grads[0].reshape({-1, ctx->saved_data["outs"].toInt()}).contiguous();
     at::Tensor dx, dweight, dbias;
-    if (ctx->needs_input_grad(0)) dx = multiply(grad, weight, Layout::kPlain, at::empty({0}, grad.options())).view(x.sizes());
-    if (ctx->needs_input_grad(1)) dweight = multiply_columns(grad, x.reshape({-1, weight.size(1)}));
+    if (ctx->needs_input_grad(0)) dx = multiply(grad, weight, Layout::kPlain, at::empty({0}, grad.options())).view(sizes);
+    if (ctx->needs_input_grad(1)) dweight = multiply_columns(grad, x.reshape({-1, sizes.back()}));
     if (ctx->needs_input_grad(2)) dbias = grad.sum(0);
     return {dx, dweight, dbias};
   }
@@ -138,8 +148,8 @@ class PackedLinear : public Function<PackedLinear> {
 constexpr int64_t kPackedRows = 128;
 
 bool packing_pays(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias, int64_t rows) {
-  const auto fits = [](const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 && t.is_contiguous(); };
-  return rows >= kPackedRows && bf16_vectors_are_fast() && x.device().is_cpu() && fits(x) && fits(weight) && (!bias || fits(*bias)) &&
+  const auto fits = [](const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kBFloat16 && t.is_contiguous(); };
+  return rows >= kPackedRows && bf16_vectors_are_fast() && fits(x) && fits(weight) && (!bias || fits(*bias)) &&
       x.size(-1) == weight.size(1) && weight.size(0) % kPanel == 0 && weight.size(1) % kPanel == 0;
 }
 
@@ -164,7 +174,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   const int64_t in = weight.size(1), outs = weight.size(0), rows = in > 0 ? x.numel() / in : 0;
   const bool graph = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || (bias && bias->requires_grad()));
   const bool fits = !graph && rows > 0 && rows <= kLinearRows && x.device().is_cpu() && kernels_run(x.scalar_type()) &&
-      weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.size(-1) == in &&
+      weight.device().is_cpu() && weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.size(-1) == in &&
       (!bias || (bias->scalar_type() == x.scalar_type() && bias->is_contiguous()));
   if (wide_pays(x, weight, rows)) return WideLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
   if (packing_pays(x, weight, bias, rows)) return PackedLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));

@@ -1,3 +1,4 @@
+// Products of many rows of bf16 in vectors: what libtorch computes too, at the full speed of cores whose vectors multiply bf16 well.
 #include "matmul_kernels.h"
 
 #include "simd_avx512.h"
