@@ -231,7 +231,7 @@ constexpr int64_t kWideRows = 32;
 // What the products are computed in.
 at::ScalarType product_kind(const at::Tensor& q, const at::Tensor& k) {
   const int64_t rows_a_key = q.size(1) * (q.size(2) / k.size(2));
-  return bf16_products_are_slow() && rows_a_key >= kWideRows ? at::kFloat : q.scalar_type();
+  return bf16_products() == Bf16Products::kFloat32 && rows_a_key >= kWideRows ? at::kFloat : q.scalar_type();
 }
 
 class RangeAttention : public torch::autograd::Function<RangeAttention> {

@@ -1,5 +1,9 @@
 #include "cpu.h"
 
+#include <c10/util/Exception.h>
+
+#include <string>
+
 #ifdef MONOPASS_AVX512
 #include <cpuid.h>
 #endif
@@ -27,6 +31,21 @@ bool tiles_are_ours() {
 }
 #endif
 
+#ifdef MONOPASS_AVX512
+Bf16Products choose_products() {
+  if (!kernels_run(c10::ScalarType::BFloat16)) return Bf16Products::kLibtorch;
+  if (const char* wanted = std::getenv("MONOPASS_BF16_PRODUCTS")) {
+    const std::string name = wanted;
+    if (name == "float32") return Bf16Products::kFloat32;
+    if (name == "packed") return Bf16Products::kPacked;
+    TORCH_CHECK(name == "libtorch", "MONOPASS_BF16_PRODUCTS is `", name, "`, wanted libtorch, float32 or packed");
+    return Bf16Products::kLibtorch;
+  }
+  if (tiles_exist()) return Bf16Products::kLibtorch;
+  return __builtin_cpu_is("intel") ? Bf16Products::kFloat32 : Bf16Products::kPacked;
+}
+#endif
+
 }  // namespace
 
 bool kernels_run(c10::ScalarType kind) {
@@ -50,21 +69,12 @@ bool tiles_run() {
 #endif
 }
 
-bool bf16_products_are_slow() {
+Bf16Products bf16_products() {
 #ifdef MONOPASS_AVX512
-  static const bool slow = kernels_run(c10::ScalarType::BFloat16) && __builtin_cpu_is("intel") && !tiles_exist();
-  return slow;
+  static const Bf16Products chosen = choose_products();
+  return chosen;
 #else
-  return false;
-#endif
-}
-
-bool bf16_vectors_are_fast() {
-#ifdef MONOPASS_AVX512
-  static const bool fast = kernels_run(c10::ScalarType::BFloat16) && !__builtin_cpu_is("intel") && !tiles_exist();
-  return fast;
-#else
-  return false;
+  return Bf16Products::kLibtorch;
 #endif
 }
 

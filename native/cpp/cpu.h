@@ -19,12 +19,19 @@ bool kernels_run(c10::ScalarType kind);
 // Whether AMX's tiles of bf16 exist, are given to this process by the kernel, and were compiled for.
 bool tiles_run();
 
-// Whether products of bf16 are faster in float32: Intel's cores do half as many dot products of bf16 a cycle as multiply-adds of
-// float32, and only the tiles, where a process has them, make up for it.
-bool bf16_products_are_slow();
+// How products of many rows of bf16 are computed.
+enum class Bf16Products {
+  kLibtorch,
+  // Widened: Intel's cores do half as many dot products of bf16 a cycle as multiply-adds of float32, and only the tiles, where a process
+  // has them, make up for it.
+  kFloat32,
+  // By our own kernel: the vectors of AMD's cores since Zen 4 multiply bf16 at full speed.
+  kPacked,
+};
 
-// Whether vectors multiply bf16 at full speed and nothing here does it faster: AMD's cores since Zen 4.
-bool bf16_vectors_are_fast();
+// What is fastest here, or what the environment variable `MONOPASS_BF16_PRODUCTS` says: `libtorch`, `float32` or `packed`. Where the AVX-512
+// kernels do not run, libtorch's.
+Bf16Products bf16_products();
 
 // 64-byte aligned memory for one worker.
 struct Scratch {

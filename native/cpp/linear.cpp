@@ -51,7 +51,7 @@ class WideLinear : public Function<WideLinear> {
 constexpr int64_t kWideRows = 64;
 
 bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
-  return rows >= kWideRows && bf16_products_are_slow() && x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
+  return rows >= kWideRows && bf16_products() == Bf16Products::kFloat32 && x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
       weight.scalar_type() == at::kBFloat16 && x.size(-1) == weight.size(1);
 }
 
@@ -149,7 +149,7 @@ constexpr int64_t kPackedRows = 128;
 
 bool packing_pays(const at::Tensor& x, const at::Tensor& weight, const at::Tensor* bias, int64_t rows) {
   const auto fits = [](const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kBFloat16 && t.is_contiguous(); };
-  return rows >= kPackedRows && bf16_vectors_are_fast() && fits(x) && fits(weight) && (!bias || fits(*bias)) &&
+  return rows >= kPackedRows && bf16_products() == Bf16Products::kPacked && fits(x) && fits(weight) && (!bias || fits(*bias)) &&
       x.size(-1) == weight.size(1) && weight.size(0) % kPanel == 0 && weight.size(1) % kPanel == 0;
 }
 

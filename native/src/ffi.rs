@@ -96,7 +96,8 @@ unsafe extern "C" {
 }
 
 /// Whether the fused kernels run here for tensors of `kind` on `device`: float32 and bf16 on a processor with AVX-512
-/// (and its bf16 part). The environment variable `MONOPASS_NO_KERNELS` turns them off, `MONOPASS_NO_AMX` only AMX's tiles.
+/// (and its bf16 part). The environment variable `MONOPASS_NO_KERNELS` turns them off, `MONOPASS_NO_AMX` only AMX's tiles;
+/// `MONOPASS_BF16_PRODUCTS` (`libtorch`, `float32` or `packed`) says in the processor's place how many rows of bf16 are multiplied.
 pub fn kernels_run(kind: Kind, device: Device) -> bool {
     let half = match kind {
         Kind::Float => 0,

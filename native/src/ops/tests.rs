@@ -300,3 +300,18 @@ fn dropped_attention_is_missing_from_counts_and_gradients_alike() {
         assert!((leaf.grad().double_value(&place) - slope).abs() < 1e-4, "{place:?}: {slope}");
     }
 }
+
+/// The processor decides how many rows of bf16 are multiplied; here every way is taken, in a process of its own.
+#[test]
+fn operations_and_attention_are_right_whichever_way_bf16_is_multiplied() {
+    const CHOICE: &str = "MONOPASS_BF16_PRODUCTS";
+    if std::env::var_os(CHOICE).is_some() {
+        return;
+    }
+    for choice in ["libtorch", "float32", "packed"] {
+        let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
+        let run = tests.args(["ops::tests", "attention::tests"]).env(CHOICE, choice).output().unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && text.contains("linear_equals_the_product ... ok"), "{choice}: {text}");
+    }
+}
