@@ -35,6 +35,7 @@ evaluate:
     - blockwise: {}
     - medusa: {}
     - one_pass: {n_group: 2}
+    - one_pass: {n_group: 2, target: listwise}
     - one_pass: {n_group: 2, arithmetic: as_published}
     - one_pass: {n_group: 3, variant: wo_mobius_2, grouping: by_first_token}
     - one_pass: {n_group: 2, variant: naive_add}
@@ -56,6 +57,7 @@ fn heads_are_trained_once_and_lossless_decoders_lose_nothing() {
         "rankings/lists.base.parquet",
         "teacher/lists.base/part-00001.safetensors",
         "heads/base/one_pass-n_group=2/head.json",
+        "heads/base/one_pass-n_group=2-listwise/head.json",
         "heads/base/one_pass-n_group=2-as_published/head.safetensors",
         "heads/base/wo_mobius_2-n_group=3-by_first_token/head.json",
         "heads/base/blockwise/head.json",
@@ -119,6 +121,9 @@ fn a_head_ranks_files_and_is_refused_where_it_does_not_belong() {
     assert!(text.contains("a head for lists of 6 candidates and is given one of 5"), "{text}");
     let text = rank("{one_pass: {n_group: 3}}", "one_pass-n_group=2", "six.jsonl", &given).expect_code(3).stderr;
     assert!(text.contains("does not fit") && text.contains("\"n_group\":2"), "another grouping: {text}");
+    let text =
+        rank("{one_pass: {n_group: 2}}", "one_pass-n_group=2-listwise", "six.jsonl", &given).expect_code(3).stderr;
+    assert!(text.contains("does not fit") && text.contains("listwise"), "another target: {text}");
     let text = rank("{one_pass: {n_group: 2}}", "blockwise", "six.jsonl", &given).expect_code(3).stderr;
     assert!(text.contains("its method is blockwise"), "{text}");
     let other = ["--prompt", "{style: first, identifiers: alphabetic}"];
@@ -161,6 +166,13 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     assert!(text.contains("there is no data set `list`") && text.contains("heads.one_pass.epochs"), "{text}");
     let text = place.run(&["run", "heads.yaml", "--set", "evaluate.decoders=[{one_pass: {n_group: 1}}]"]);
     assert!(text.expect_code(2).stderr.contains("`n_group` is 1, wanted at least 2"));
+    let text = place.run(&[
+        "run",
+        "heads.yaml",
+        "--set",
+        "evaluate.decoders=[{one_pass: {variant: naive_add, target: listwise}}]",
+    ]);
+    assert!(text.expect_code(2).stderr.contains("`naive_add` has no head to train"));
     let text = place.run(&["train", "heads.yaml", "--set", "evaluate.decoders=[{one_pass: {n_group: 5}}]"]);
     let text = text.expect_code(2).stderr;
     assert!(text.contains("`n_group` is 5 for 6 candidates"), "{text}");

@@ -95,8 +95,8 @@ pub(super) fn plot(trade_off: &TradeOff) -> Result<String, EvaluatorError> {
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let points = &trade_off.points;
-        let ends = points.iter().flat_map(|p| p.interval.map_or([p.value; 2], |i| [i.low, i.high]));
-        let y = Axis::linear(ends.chain(trade_off.first_stage), 6);
+        let first_stage = trade_off.first_stage.map(|value| FirstStage::beside(points, value));
+        let y = Axis::linear(ends_of(points).chain(first_stage.iter().filter_map(FirstStage::on_axis)), 6);
         let x = Axis::log(points.iter().map(|point| point.seconds));
         let (x_words, y_words) = (x.clone(), y.clone());
         let mut chart = ChartBuilder::on(&area)
@@ -119,23 +119,70 @@ pub(super) fn plot(trade_off: &TradeOff) -> Result<String, EvaluatorError> {
             .y_label_formatter(&|value| y_words.label(*value))
             .draw()
             .map_err(failed)?;
-        draw_lines(&mut chart, trade_off, x_words.low, x_words.high)?;
+        if let Some(first_stage) = first_stage {
+            draw_first_stage(&mut chart, first_stage, &x_words, &y_words)?;
+        }
+        draw_front(&mut chart, points, x_words.high)?;
         draw_points(&mut chart, points)?;
         area.present().map_err(failed)?;
     }
     Ok(finish(&svg, &format!("{} against latency on {}", trade_off.measure, trade_off.set)))
 }
 
-/// First stage and Pareto front.
-fn draw_lines(chart: &mut Chart, trade_off: &TradeOff, left: f64, right: f64) -> Result<(), EvaluatorError> {
-    if let Some(value) = trade_off.first_stage {
-        let line = DashedPathElement::new([(left, value), (right, value)], 6, 5, MUTED.stroke_width(1));
-        chart.draw_series([line]).map_err(failed)?;
-        let style = text(12, &MUTED).pos(Pos::new(HPos::Left, VPos::Bottom));
-        let label = EmptyElement::at((left, value)) + Text::new("first stage", (6, -4), style);
-        chart.draw_series([label]).map_err(failed)?;
+/// Where the order that all systems start from stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum FirstStage {
+    /// On the axis.
+    Near(f64),
+    /// Further from the points than they are from each other: an axis that holds it would lay them all on one line.
+    Above(f64),
+    /// Likewise.
+    Below(f64),
+}
+
+impl FirstStage {
+    fn beside(points: &[LabelledPoint], value: f64) -> Self {
+        let (low, high) = ends_of(points).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let spread = high - low;
+        if spread > 0.0 && value > high + spread {
+            Self::Above(value)
+        } else if spread > 0.0 && value < low - spread {
+            Self::Below(value)
+        } else {
+            Self::Near(value)
+        }
     }
-    let front = pareto_front(&trade_off.points);
+
+    fn on_axis(&self) -> Option<f64> {
+        if let Self::Near(value) = self { Some(*value) } else { None }
+    }
+}
+
+/// Values of points and ends of their intervals.
+fn ends_of(points: &[LabelledPoint]) -> impl Iterator<Item = f64> {
+    points.iter().flat_map(|p| p.interval.map_or([p.value; 2], |i| [i.low, i.high]))
+}
+
+/// A line at its value, or words at the edge that it lies beyond.
+fn draw_first_stage(chart: &mut Chart, first_stage: FirstStage, x: &Axis, y: &Axis) -> Result<(), EvaluatorError> {
+    let (at, words, rise, side) = match first_stage {
+        FirstStage::Near(value) => (value, "first stage".to_owned(), -4, VPos::Bottom),
+        FirstStage::Above(value) => (y.high, format!("first stage, above: {value:.3}"), 6, VPos::Top),
+        FirstStage::Below(value) => (y.low, format!("first stage, below: {value:.3}"), -6, VPos::Bottom),
+    };
+    if first_stage.on_axis().is_some() {
+        let line = DashedPathElement::new([(x.low, at), (x.high, at)], 6, 5, MUTED.stroke_width(1));
+        chart.draw_series([line]).map_err(failed)?;
+    }
+    let style = text(12, &MUTED).pos(Pos::new(HPos::Left, side));
+    let label = EmptyElement::at((x.low, at)) + Text::new(words, (6, rise), style);
+    chart.draw_series([label]).map_err(failed)?;
+    Ok(())
+}
+
+/// The Pareto front, as steps.
+fn draw_front(chart: &mut Chart, points: &[LabelledPoint], right: f64) -> Result<(), EvaluatorError> {
+    let front = pareto_front(points);
     let mut steps: Vec<(f64, f64)> = Vec::new();
     for point in &front {
         if let Some(last) = steps.last().copied() {
@@ -189,7 +236,7 @@ fn label_box(at: (i32, i32), offset: (i32, i32), side: HPos, label: &str) -> (i3
 /// First place around a point where its label covers nothing and stays in the picture.
 fn free_place(at: (i32, i32), label: &str, taken: &[(i32, i32, i32, i32)]) -> ((i32, i32), HPos) {
     // above or below first: the front runs level through its points
-    let rises = [-14, 14, -28, 28, 0, -44, 44];
+    let rises = [-14, 14, -28, 28, 0, -44, 44, -60, 60];
     let places = rises.iter().flat_map(|rise| [((12, *rise), HPos::Left), ((-12, *rise), HPos::Right)]);
     let free = |(offset, side): &((i32, i32), HPos)| {
         let own = label_box(at, *offset, *side, label);
@@ -219,6 +266,18 @@ mod tests {
         ];
         let front: Vec<_> = pareto_front(&points).iter().map(|p| p.label.as_str()).collect();
         assert_eq!(front, ["fast", "middle", "slow best"]);
+    }
+
+    #[test]
+    fn a_first_stage_far_away_does_not_flatten_the_points() {
+        let points = vec![point("a", 0.1, 0.21), point("b", 2.0, 0.24)];
+        assert_eq!(FirstStage::beside(&points, 0.25), FirstStage::Near(0.25));
+        assert_eq!(FirstStage::beside(&points, 0.78), FirstStage::Above(0.78));
+        assert_eq!(FirstStage::beside(&points, 0.1), FirstStage::Below(0.1));
+        assert_eq!(FirstStage::beside(&points[..1], 0.78), FirstStage::Near(0.78), "one point has no spread");
+        let trade_off = TradeOff { set: "s".into(), measure: "nDCG@10".into(), points, first_stage: Some(0.78) };
+        let svg = plot(&trade_off).unwrap();
+        assert!(svg.contains("first stage, above: 0.780") && !svg.contains("0.80"), "{svg}");
     }
 
     #[test]
