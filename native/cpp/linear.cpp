@@ -51,8 +51,8 @@ class WideLinear : public Function<WideLinear> {
 constexpr int64_t kWideRows = 64;
 
 bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
-  return rows >= kWideRows && bf16_products() == Bf16Products::kFloat32 && x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == at::kBFloat16 &&
-      weight.scalar_type() == at::kBFloat16 && x.size(-1) == weight.size(1);
+  const auto fits = [](const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kBFloat16; };
+  return rows >= kWideRows && bf16_products() == Bf16Products::kFloat32 && fits(x) && fits(weight) && x.size(-1) == weight.size(1);
 }
 
 // Values of a block of rows: at most 300 KB of bf16, which stay in the second-level cache beside a panel. Threads take blocks as they come, so
@@ -88,12 +88,15 @@ at::Tensor pack(const at::Tensor& matrix, Layout layout) {
   return packed;
 }
 
-// x [rows, inner] times `matrix`, in bf16; gated: silu of the first half of the product's columns times the second half. An empty bias is none.
+// x [..., inner] times `matrix`, in bf16, as a tensor of its own (autograd refuses to write into views that a function returns); gated: silu of
+// the first half of the product's columns times the second half. An empty bias is none.
 at::Tensor multiply(const at::Tensor& x, const at::Tensor& matrix, Layout layout, const at::Tensor& bias) {
-  const int64_t rows = x.size(0), inner = x.size(1), block = rows_of_block(rows, inner, 6);
+  const int64_t inner = x.size(-1), rows = x.numel() / inner, block = rows_of_block(rows, inner, 6);
   const bool gated = layout == Layout::kGated;
   const int64_t columns = matrix.size(layout == Layout::kPlain ? 1 : 0) / (gated ? 2 : 1);
-  const auto packed = pack(matrix, layout), out = at::empty({rows, columns}, x.options());
+  auto sizes = x.sizes().vec();
+  sizes.back() = columns;
+  const auto packed = pack(matrix, layout), out = at::empty(sizes, x.options());
   const bf16* shift = bias.numel() > 0 ? data<bf16>(bias) : nullptr;
   run_tasks((rows + block - 1) / block, 0, [&](int64_t i, void*) {
     const int64_t first = i * block, count = std::min(block, rows - first);
@@ -126,9 +129,7 @@ class PackedLinear : public Function<PackedLinear> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
     keep(ctx, x, weight, bias);
-    auto sizes = x.sizes().vec();
-    sizes.back() = weight.size(0);
-    return multiply(x.reshape({-1, weight.size(1)}), weight, Layout::kTransposed, bias).view(sizes);
+    return multiply(x, weight, Layout::kTransposed, bias);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -161,9 +162,7 @@ bool gating_pays(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 at::Tensor gated_linear(const at::Tensor& x, const at::Tensor& weight) {
-  auto sizes = x.sizes().vec();
-  sizes.back() = weight.size(0) / 2;
-  return multiply(x.view({-1, weight.size(1)}), weight, Layout::kGated, at::empty({0}, x.options())).view(sizes);
+  return multiply(x, weight, Layout::kGated, at::empty({0}, x.options()));
 }
 
 constexpr int64_t kLinearRows = 16;

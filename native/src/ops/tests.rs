@@ -233,6 +233,20 @@ fn linear_of_many_rows_of_bf16_has_the_gradients_of_the_product() {
     }
 }
 
+/// As adapters add to a slice of a frozen layer's output.
+#[test]
+fn a_products_output_may_be_added_to_in_place() {
+    draws::seed(10);
+    let (x, w) = (leaf(&random(&[1, 150, 64], Kind::BFloat16)), random(&[128, 64], Kind::BFloat16));
+    let delta = leaf(&random(&[1, 150, 64], Kind::BFloat16));
+    let out = linear(&x, &w, None);
+    let _ = out.narrow(-1, 64, 64).g_add_(&delta);
+    out.sum(Kind::BFloat16).backward();
+    assert_eq!(delta.grad(), delta.ones_like());
+    let want = w.to_kind(Kind::Double).sum_dim_intlist([0i64].as_slice(), false, None);
+    assert!(difference(&x.grad(), &want.expand([1, 150, 64], false)) < 1e-2);
+}
+
 #[test]
 fn dropout_is_a_pure_function_of_its_seed() {
     let x = leaf(&Tensor::ones([100, 100], (Kind::Float, Device::Cpu)));
