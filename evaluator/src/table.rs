@@ -255,7 +255,11 @@ impl Table {
                 // A row says why once.
                 let says = |cell: &Cell| matches!(cell, Cell::NotRun { reason: earlier, .. } if earlier == reason);
                 let reason = (!self.rows[row][..column].iter().any(says)).then(|| reason.clone());
-                let main = if reason.is_some() { "not run:" } else { "not run" };
+                let main = match (&reason, published) {
+                    (Some(_), _) => "not run:",
+                    (None, Some(_)) => "not run;",
+                    (None, None) => "not run",
+                };
                 let detail: Vec<String> = reason.into_iter().chain(paper(published)).collect();
                 CellText { main: main.into(), detail: detail.join("; ") }
             }
@@ -322,10 +326,14 @@ mod tests {
     fn a_row_says_once_why_it_was_not_run() {
         let mut table = table();
         let not_run = |paper| Cell::NotRun { reason: "no run".to_owned(), paper };
-        table.rows = vec![vec![Cell::text("FIRST"), not_run(Some(0.7)), not_run(None)]];
+        table.rows = vec![
+            vec![Cell::text("FIRST"), not_run(Some(0.7)), not_run(None)],
+            vec![Cell::text("RankZephyr"), not_run(None), not_run(Some(0.8))],
+        ];
         let text = table.render(TableFormat::Markdown);
         assert!(text.contains("| FIRST | not run: no run; paper 0.7000 | not run |"), "{text}");
-        assert_eq!(table.render(TableFormat::Csv).matches("no run").count(), 2);
+        assert!(text.contains("| RankZephyr | not run: no run | not run; paper 0.80 |"), "{text}");
+        assert_eq!(table.render(TableFormat::Csv).matches("no run").count(), 4);
     }
 
     #[test]
