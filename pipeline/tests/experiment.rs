@@ -46,6 +46,16 @@ fn an_experiment_runs_is_skipped_and_is_redone_where_it_changed() {
     assert_eq!(skipped, 8, "{}", again.stderr);
     assert_eq!(again.stdout, first.stdout, "skipped evaluations give the same tables");
 
+    // Other measures read the rankings that are there, which stay those of the program that made them.
+    let origins = "runs/tiny/tables/origins.json";
+    let earlier = place.read(origins).replace("monopass 0", "an earlier monopass 0");
+    assert_eq!(earlier.matches("an earlier").count(), 3, "{earlier}");
+    std::fs::write(place.path(origins), &earlier).unwrap();
+    place.run(&["evaluate", "tiny.yaml", "--set", "evaluate.measures=[recip_rank]"]).expect_code(0);
+    assert_eq!(place.read(origins), earlier);
+    place.run(&["evaluate", "tiny.yaml", "--force"]).expect_code(0);
+    assert!(!place.read(origins).contains("an earlier"), "all was decoded anew");
+
     let changed = place.run(&["train", "tiny.yaml", "--set", "train.stages.first.learning_rate=2e-3"]).expect_code(0);
     assert!(changed.stderr.contains("train/rank_zephyr: unchanged, skipped"), "{}", changed.stderr);
     assert!(changed.stderr.contains("train/first: done again, changed: settings"), "{}", changed.stderr);

@@ -103,7 +103,6 @@ impl One<'_> {
         let Some((model, prompts)) = loaded.as_ref() else { unreachable!("loaded above") };
         let lines = self.answer(model, prompts, &content_key)?;
         let normalisation = self.config.normalisation;
-        Origins::note(&self.experiment.folder.tables(), self.system.name(), model.model.device())?;
         write_json(&result, &AnswerEvaluation::of(self.set, self.system.name(), self.texts, &lines, normalisation))?;
         let mut outputs = vec![result.clone(), self.file("jsonl")];
         for (index, decoder) in self.system.decoders.iter().enumerate() {
@@ -151,10 +150,15 @@ impl One<'_> {
             predictions: &self.file("jsonl"),
         };
         let mut progress = QueryProgress::new(&format!("  {} on {}", self.system.name(), self.set));
+        let mut answered_now = false;
         let lines = evaluate_answers(&job, &mut |now| {
+            answered_now = true;
             progress.show(now.done, now.total);
             if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        if answered_now {
+            Origins::note(&self.experiment.folder.tables(), self.system.name(), model.model.device())?;
+        }
         match lines {
             Err(EvaluatorError::Interrupted) => {
                 let saved = format!("{}: finished texts are kept; the same command goes on from there", self.name());

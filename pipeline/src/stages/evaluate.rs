@@ -1,5 +1,6 @@
 //! Every model on every set by every decoder; predictions and tables.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
@@ -17,7 +18,6 @@ use evaluator::evaluate::{
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::Table;
-use tch::Device;
 
 use super::overlap::Overlap;
 use super::subject::{self, Subject};
@@ -58,7 +58,8 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
             if experiment.ranks.is_main() {
                 overlaps.extend(warn_of_overlap(model, &trained, set, &samples));
             }
-            let one = One { experiment, config, model, set, folder: &folder, samples: &samples };
+            let decoded_now = Cell::new(false);
+            let one = One { experiment, config, model, set, folder: &folder, samples: &samples, decoded_now };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
     }
@@ -88,6 +89,8 @@ struct One<'a> {
     set: &'a str,
     folder: &'a Path,
     samples: &'a [RankingSample],
+    /// Whether this process decoded a query.
+    decoded_now: Cell<bool>,
 }
 
 impl One<'_> {
@@ -127,23 +130,16 @@ impl One<'_> {
         }
         let Some(loaded) = loaded.as_ref() else { unreachable!("loaded above") };
         let written = match self.decode(loaded, &content_key)? {
-            Some(evaluation) => self.write(&evaluation, &content_key, &inputs, loaded.loaded.model.device()),
+            Some(evaluation) => self.write(&evaluation, &content_key, &inputs),
             None => Ok(()),
         };
         self.experiment.agree(written)?;
         from_file()
     }
 
-    fn write(
-        &self,
-        evaluation: &SetEvaluation,
-        content_key: &str,
-        inputs: &Inputs,
-        device: Device,
-    ) -> anyhow::Result<()> {
+    fn write(&self, evaluation: &SetEvaluation, content_key: &str, inputs: &Inputs) -> anyhow::Result<()> {
         let result = self.file("json");
         write_json(&result, evaluation)?;
-        Origins::note(&self.experiment.folder.tables(), self.model, device)?;
         let predictions = Predictions::open(&self.file("jsonl"), content_key, self.samples)?;
         data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
         let outputs = [result, self.file("jsonl"), self.file("parquet")];
@@ -210,7 +206,9 @@ impl One<'_> {
             return Ok(None);
         }
         let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
-        let mut evaluation = self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)))?;
+        let evaluated = self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)));
+        self.note_origin(&job)?;
+        let mut evaluation = evaluated?;
         let alone = kinds.iter().map(|kind| kind.build(&build(Rc::default(), None))).collect::<Result<Vec<_>, _>>()?;
         self.told(measure_memory(&job, &alone, &mut evaluation))?;
         Ok(Some(evaluation))
@@ -229,7 +227,8 @@ impl One<'_> {
         let mut progress = QueryProgress::new(&format!("  {} on {}, this rank's", self.model, self.set));
         let decoded = self.told(evaluate_share(job, share, &mut |now| self.go_on(&mut progress, now)));
         let failed = ranks.any(decoded.is_err())?;
-        experiment.agree(merge().map_err(Into::into))?;
+        let noted = if ranks.is_main() { self.note_origin(job) } else { Ok(()) };
+        experiment.agree(merge().map_err(Into::into).and(noted))?;
         decoded?;
         if failed {
             anyhow::bail!("{}: another rank failed; its message says why", self.name());
@@ -237,7 +236,16 @@ impl One<'_> {
         Ok(())
     }
 
+    /// Figures come from this process when it decoded something, not when it found all in a file.
+    fn note_origin(&self, job: &EvaluationJob<'_>) -> anyhow::Result<()> {
+        if self.decoded_now.get() {
+            Origins::note(&self.experiment.folder.tables(), self.model, job.model.device())?;
+        }
+        Ok(())
+    }
+
     fn go_on(&self, progress: &mut QueryProgress, now: &Progress<'_>) -> ControlFlow<()> {
+        self.decoded_now.set(true);
         progress.show(now.done, now.total);
         if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

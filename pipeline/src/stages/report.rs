@@ -60,6 +60,10 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
             inputs.path(&format!("metrics {}", stage.name), &metrics)?;
         }
     }
+    // A page takes a second: another program makes it anew, for its looks may have changed.
+    if let Some(program) = std::env::current_exe().ok().filter(|path| path.exists()) {
+        inputs.path("executable", &program)?;
+    }
     experiment.on_main(STAGE, &inputs, || {
         let page = fill(experiment)?;
         page.write(&folder.report())?;
