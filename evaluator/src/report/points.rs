@@ -31,13 +31,25 @@ pub struct LabelledPoint {
     pub interval: Option<Interval>,
 }
 
-/// Points of all models and decoders on one set; one plot per set and measure.
+/// More points than this in one plot leave no room for their names.
+const MOST_POINTS: usize = 16;
+
+/// Points of all models and decoders on one set: one plot, or one for each model where they are too many to be named in one.
 #[must_use]
-pub fn points_of(evaluations: &[SetEvaluation], set: &str, measure: RankingMeasure) -> TradeOff {
+pub fn points_of(evaluations: &[SetEvaluation], set: &str, measure: RankingMeasure) -> Vec<TradeOff> {
     let of_set: Vec<&SetEvaluation> = evaluations.iter().filter(|evaluation| evaluation.set == set).collect();
-    let several = of_set.len() > 1;
+    let all = trade_off(&of_set, set, measure);
+    if of_set.len() < 2 || all.points.len() <= MOST_POINTS {
+        return vec![all];
+    }
+    let of_model = |one: &&SetEvaluation| trade_off(&[*one], &format!("{set}, {}", one.model), measure);
+    of_set.iter().map(of_model).collect()
+}
+
+fn trade_off(evaluations: &[&SetEvaluation], name: &str, measure: RankingMeasure) -> TradeOff {
+    let several = evaluations.len() > 1;
     let mut points = Vec::new();
-    for evaluation in &of_set {
+    for evaluation in evaluations {
         for row in &evaluation.rows {
             let (Some(cost), Some(value)) = (&row.cost, row.values.get(&measure)) else { continue };
             points.push(LabelledPoint {
@@ -49,8 +61,8 @@ pub fn points_of(evaluations: &[SetEvaluation], set: &str, measure: RankingMeasu
             });
         }
     }
-    let first_stage = of_set.first().and_then(|evaluation| evaluation.first_stage.values.get(&measure)).map(|v| v.mean);
-    TradeOff { set: set.to_owned(), measure: measure.label(), points, first_stage }
+    let first_stage = evaluations.first().and_then(|one| one.first_stage.values.get(&measure)).map(|v| v.mean);
+    TradeOff { set: name.to_owned(), measure: measure.label(), points, first_stage }
 }
 
 /// Points of a model's decoders on a set by the share of candidate pairs they keep in the reference decoder's order; one plot per model and

@@ -187,7 +187,7 @@ fn report() -> Report {
             stage("1 · generated lists", &[("loss", 3.1), ("lm", 2.4), ("ranking", 0.07)]),
             stage("2 · squad", &[("loss", 1.4), ("lm", 1.1), ("ranking", 0.03)]),
         ],
-        trade_offs: vec![points_of(&evaluations, "SQuAD dev", measure), points_of(&evaluations, "TREC DL21", measure)],
+        trade_offs: ["SQuAD dev", "TREC DL21"].iter().flat_map(|set| points_of(&evaluations, set, measure)).collect(),
         tables: vec![
             results_table(&evaluations, &config),
             comparison_table(&evaluations, &config),
@@ -231,6 +231,21 @@ fn fidelity_is_plotted_for_a_model_with_a_reference_and_only_for_rows_that_have_
     assert_eq!(plot.points[0].value, row.fidelity["ranking"].mean);
     evaluation.reference_decoder = None;
     assert!(fidelity_points_of(&evaluation).is_none());
+}
+
+#[test]
+fn models_with_many_decoders_have_a_plot_each() {
+    let measure = config().measures[0];
+    let mut evaluations = vec![evaluation("SQuAD dev", "base", 0.5), evaluation("SQuAD dev", "first", 0.7)];
+    let [both] = &points_of(&evaluations, "SQuAD dev", measure)[..] else { panic!("six points have one plot") };
+    assert!(both.points.iter().any(|point| point.label == "first · single_token"));
+    for evaluation in &mut evaluations {
+        evaluation.rows = evaluation.rows.iter().cycle().take(9).cloned().collect();
+    }
+    let plots = points_of(&evaluations, "SQuAD dev", measure);
+    let sets: Vec<&str> = plots.iter().map(|plot| plot.set.as_str()).collect();
+    assert_eq!(sets, ["SQuAD dev, base", "SQuAD dev, first"]);
+    assert!(plots.iter().all(|plot| plot.points.len() == 9 && plot.points[0].label == "autoregressive"));
 }
 
 #[test]

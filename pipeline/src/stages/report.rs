@@ -102,7 +102,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
     sets.sort_unstable();
     sets.dedup();
     let mut trade_offs: Vec<_> = measure
-        .map(|measure| sets.iter().map(|set| points_of(&evaluations, set, measure)).collect())
+        .map(|measure| sets.iter().flat_map(|set| points_of(&evaluations, set, measure)).collect())
         .unwrap_or_default();
     trade_offs.extend(evaluations.iter().filter_map(fidelity_points_of));
     Ok(Report {
