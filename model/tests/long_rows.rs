@@ -10,7 +10,7 @@ fn gradients(kind: Kind, lora: Option<&LoraConfig>) -> Vec<(String, Tensor)> {
     (config.hidden_size, config.intermediate_size, config.head_dim) = (64, 128, 16);
     let mut model = CausalLm::random(config, 3, &LoadOptions { device: Device::Cpu, kind });
     match lora {
-        Some(lora) => model.add_lora(lora, 1).unwrap(),
+        Some(lora) => model.add_lora(lora, 1).expect("the model has all modules named"),
         None => model.train_all(),
     }
     let ids = Tensor::from_slice(&(0..300).map(|i| i * i % 37).collect::<Vec<i64>>()).view([2, 150]);
