@@ -20,6 +20,7 @@ pub fn decode<T: DeserializeOwned>(mut value: Value) -> Result<T, Vec<Problem>> 
         let problem = match decode_once(&value) {
             Ok(decoded) if problems.is_empty() => return Ok(decoded),
             Ok(_) => return Err(problems),
+            Err(problem) if spell_out(&problem, &mut value) => continue,
             Err(problem) => problem,
         };
         let caused_by_removal = problems.iter().any(|earlier| earlier.path == problem.path);
@@ -32,6 +33,17 @@ pub fn decode<T: DeserializeOwned>(mut value: Value) -> Result<T, Vec<Problem>> 
             return Err(problems);
         }
     }
+}
+
+/// A bare word where a kind has settings means its defaults: `jacobi` becomes `jacobi: {}`. True when there was one.
+fn spell_out(problem: &Problem, value: &mut Value) -> bool {
+    let wants_settings = problem.message.starts_with("got unit variant, wanted");
+    let Some(place) = problem.path.get_mut(value).filter(|place| wants_settings && place.is_string()) else {
+        return false;
+    };
+    let kind = std::mem::take(place);
+    *place = Value::Mapping([(kind, Value::Mapping(serde_yaml::Mapping::new()))].into_iter().collect());
+    true
 }
 
 fn decode_once<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
@@ -181,6 +193,23 @@ mod tests {
         assert_eq!(file.stages[0].learning_rate, 1e-5);
         assert_eq!(file.stages[0].objective, Objective::First { lambda: 10.0 });
         assert_eq!(file.stages[1].objective, Objective::Plain);
+    }
+
+    #[test]
+    fn a_bare_word_means_the_default_settings_of_its_kind() {
+        let file: File = decode(serde_yaml::from_str("stages: [{}, {objective: rank_zephyr}]").unwrap()).unwrap();
+        assert_eq!(file.stages[1].objective, Objective::RankZephyr {});
+        assert_eq!(
+            problems("stages: [{}, {steps: fast, objective: first}]"),
+            [
+                "stages[1].steps: got \"fast\", wanted a whole number, 0 or more ()",
+                "stages[1].objective.first.lambda: missing, and it has no default ()",
+            ]
+        );
+        let text = "{decoders: [autoregressive, jacobi, one_pass], sets: [a], models: [b]}";
+        let config: evaluator::evaluate::EvaluateConfig = decode(serde_yaml::from_str(text).unwrap()).unwrap();
+        let names: Vec<String> = config.decoders.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names, ["autoregressive", "jacobi", "one_pass"]);
     }
 
     #[test]

@@ -65,15 +65,15 @@ impl KeyPath {
 
     /// Takes the value out of `root`; none where there is no such key. List items are left alone (indices would shift).
     pub fn remove_from(&self, root: &mut Value) -> Option<Value> {
-        let (last, parents) = self.0.split_last()?;
-        let mut value = root;
-        for segment in parents {
-            value = step_mut(value, segment)?;
-        }
-        match (last, value) {
+        match (self.0.last()?, self.parent()?.get_mut(root)?) {
             (Segment::Key(key), Value::Mapping(map)) => map.shift_remove(key.as_str()),
             _ => None,
         }
+    }
+
+    /// The value there, to be changed.
+    pub fn get_mut<'a>(&self, root: &'a mut Value) -> Option<&'a mut Value> {
+        self.0.iter().try_fold(root, step_mut)
     }
 
     /// The value there.
