@@ -11,7 +11,7 @@ const HEAD: &str = "# Keys of an experiment file
 
 Written by `monopass config schema --markdown > configs/REFERENCE.md`; a test compares the two. Strings may hold
 `${NAME}` or `${NAME:-default}` for variables of the environment. An entry with several kinds (`one of`) is written as a
-bare word, or as a map of one key: `objective: {first: {lambda: 10}}`.
+bare word, its settings then being the defaults, or as a map of one key: `objective: {first: {lambda: 10}}`.
 ";
 
 /// The page.

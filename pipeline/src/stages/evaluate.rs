@@ -89,7 +89,7 @@ struct One<'a> {
     set: &'a str,
     folder: &'a Path,
     samples: &'a [RankingSample],
-    /// Whether this process decoded a query.
+    /// Whether this process, or another rank of it, decoded a query.
     decoded_now: Cell<bool>,
 }
 
@@ -227,6 +227,7 @@ impl One<'_> {
         let mut progress = QueryProgress::new(&format!("  {} on {}, this rank's", self.model, self.set));
         let decoded = self.told(evaluate_share(job, share, &mut |now| self.go_on(&mut progress, now)));
         let failed = ranks.any(decoded.is_err())?;
+        self.decoded_now.set(ranks.any(self.decoded_now.get())?);
         let noted = if ranks.is_main() { self.note_origin(job) } else { Ok(()) };
         experiment.agree(merge().map_err(Into::into).and(noted))?;
         decoded?;

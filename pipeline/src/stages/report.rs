@@ -60,8 +60,9 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
             inputs.path(&format!("metrics {}", stage.name), &metrics)?;
         }
     }
-    // A page takes a second: another program makes it anew, for its looks may have changed.
-    if let Some(program) = std::env::current_exe().ok().filter(|path| path.exists()) {
+    // A page takes a second: another program makes it anew, for its looks may have changed. Rank 0 alone compares inputs.
+    let program = std::env::current_exe().ok().filter(|path| experiment.ranks.is_main() && path.exists());
+    if let Some(program) = program {
         inputs.path("executable", &program)?;
     }
     experiment.on_main(STAGE, &inputs, || {
