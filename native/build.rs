@@ -1,12 +1,13 @@
-//! Compiles every C++ file of `cpp/` against libtorch; files named `*_avx512.cpp` for AVX-512, `*_amx.cpp` for AMX too, whatever the
-//! building machine has.
+//! Compiles every C++ file of `cpp/` against libtorch, whatever the building machine has: files named `*_vectors.cpp` once for AVX2 and once
+//! for AVX-512, `*_avx512.cpp` for AVX-512 alone, `*_amx.cpp` for AMX too.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-/// What the kernels of `*_avx512.cpp` may use; `cpu.cpp` asks the processor for the same before they are called.
+/// What the kernels may use; `cpu.cpp` asks the processor for the same before they are called.
+const AVX2: [&str; 2] = ["-mavx2", "-mfma"];
 const AVX512: [&str; 7] =
     ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"];
 
@@ -19,9 +20,9 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
 
-    let named = |path: &PathBuf, end: &str| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(end));
-    let (tiles, others): (Vec<_>, Vec<_>) = cpp_files().into_iter().partition(|path| named(path, "_amx"));
-    let (kernels, sources): (Vec<_>, Vec<_>) = others.into_iter().partition(|path| named(path, "_avx512"));
+    let (tiles, others) = apart(cpp_files(), "_amx");
+    let (kernels, others) = apart(others, "_avx512");
+    let (vectors, sources) = apart(others, "_vectors");
     if sources.is_empty() {
         return;
     }
@@ -30,7 +31,7 @@ fn main() {
     let mut build = base();
     let amx = x86 && AMX.iter().all(|flag| build.is_flag_supported(flag).unwrap_or(false));
     if x86 {
-        build.define("MONOPASS_AVX512", None);
+        build.define("MONOPASS_X86", None);
     }
     if amx {
         build.define("MONOPASS_AMX", None);
@@ -42,20 +43,28 @@ fn main() {
     }
     build.flag("-fopenmp").files(&sources).compile("monopass_native");
     if x86 {
-        let mut build = base();
-        for flag in AVX512 {
-            build.flag(flag);
-        }
-        build.files(&kernels).compile("monopass_kernels");
+        kernels_for("avx2", &AVX2, &vectors);
+        kernels_for("avx512", &AVX512, &[vectors, kernels].concat());
     }
     if amx {
-        let mut build = base();
-        for flag in AVX512.iter().chain(&AMX) {
-            build.flag(flag);
-        }
-        build.files(&tiles).compile("monopass_tiles");
+        kernels_for("amx", &[&AVX512[..], &AMX].concat(), &tiles);
     }
     link_openmp();
+}
+
+/// Those whose names end so, and the others.
+fn apart(files: Vec<PathBuf>, end: &str) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    files.into_iter().partition(|path| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(end)))
+}
+
+/// Compiles kernels for one set of instructions, into a folder of their own.
+fn kernels_for(set: &str, flags: &[&str], files: &[PathBuf]) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(set);
+    let mut build = base();
+    for flag in flags {
+        build.flag(flag);
+    }
+    build.out_dir(out).files(files).compile(&format!("monopass_{set}"));
 }
 
 /// Every `.cpp` file, sorted; all files of the folder are watched.

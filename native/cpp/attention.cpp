@@ -11,6 +11,7 @@
 #include "attention_kernels.h"
 #include "cpu.h"
 #include "shim.h"
+#include "tensor_data.h"
 
 namespace monopass {
 namespace {
@@ -106,12 +107,11 @@ AttentionShape shape_of(const at::Tensor& q, const at::Tensor& k, const at::Tens
   return s;
 }
 
-template <typename T>
-const T* data(const at::Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
-template <typename T>
-T* mutable_data(const at::Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
+// Who runs what is not a product.
+template <typename M>
+using VectorsOf = std::conditional_t<std::is_same_v<M, Tiles>, Avx512, M>;
 
-template <typename T, typename M>
+template <typename M, typename T>
 void forward(const AttentionShape& shape, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::Tensor& out, at::Tensor& lse) {
   AttentionForward<T> a{};
   a.shape = shape;
@@ -139,16 +139,16 @@ void forward(const AttentionShape& shape, const at::Tensor& q, const at::Tensor&
   }
   run_tasks(pairs * shape.panels(), 0, [&](int64_t i, void*) {
     const int64_t pair = i / shape.panels();
-    attention_pack(a, pair / shape.kv_heads, pair % shape.kv_heads, i % shape.panels());
+    attention_pack<VectorsOf<M>>(a, pair / shape.kv_heads, pair % shape.kv_heads, i % shape.panels());
   });
-  run_tasks(pairs * a.tiles * a.chunks, attention_forward_scratch<T, M>(a), [&](int64_t i, void* scratch) {
+  run_tasks(pairs * a.tiles * a.chunks, attention_forward_scratch<M, T>(a), [&](int64_t i, void* scratch) {
     // The last tiles see most: they go first, so that the threads end together.
     const int64_t chunk = i % a.chunks, pair = i / a.chunks % pairs, tile = a.tiles - 1 - i / a.chunks / pairs;
-    attention_forward<T, M>(a, pair / shape.kv_heads, pair % shape.kv_heads, tile, chunk, scratch);
+    attention_forward<M, T>(a, pair / shape.kv_heads, pair % shape.kv_heads, tile, chunk, scratch);
   });
   if (a.chunks > 1) {
     run_tasks(pairs * a.tiles, 0, [&](int64_t i, void*) {
-      attention_combine(a, i % pairs / shape.kv_heads, i % pairs % shape.kv_heads, i / pairs);
+      attention_combine<VectorsOf<M>>(a, i % pairs / shape.kv_heads, i % pairs % shape.kv_heads, i / pairs);
     });
   }
 }
@@ -179,7 +179,7 @@ std::vector<int64_t> split_keys(const AttentionShape& s, int64_t batch, int64_t 
   return bounds;
 }
 
-template <typename T, typename M>
+template <typename M, typename T>
 variable_list backward(
     const AttentionShape& shape, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
     const at::Tensor& grad) {
@@ -209,13 +209,13 @@ variable_list backward(
     bounds.push_back(split_keys(shape, b, a.splits));
     for (int64_t i = 0; i < a.splits; ++i) longest = std::max(longest, bounds[b][i + 1] - bounds[b][i]);
   }
-  run_tasks(a.splits * pairs, attention_backward_scratch<T, M>(a, longest), [&](int64_t i, void* scratch) {
+  run_tasks(a.splits * pairs, attention_backward_scratch<M, T>(a, longest), [&](int64_t i, void* scratch) {
     const int64_t split = i / pairs, batch = i % pairs / shape.kv_heads, kv_head = i % pairs % shape.kv_heads;
     const auto& cuts = bounds[shape.range_stride == 0 ? 0 : batch];
-    if (cuts[split] < cuts[split + 1]) attention_backward<T, M>(a, batch, kv_head, split, cuts[split], cuts[split + 1], scratch);
+    if (cuts[split] < cuts[split + 1]) attention_backward<M, T>(a, batch, kv_head, split, cuts[split], cuts[split + 1], scratch);
   });
   run_tasks(pairs * a.tiles, 0, [&](int64_t i, void*) {
-    attention_reduce_dq(a, i % pairs / shape.kv_heads, i % pairs % shape.kv_heads, i / pairs);
+    attention_reduce_dq<VectorsOf<M>>(a, i % pairs / shape.kv_heads, i % pairs % shape.kv_heads, i / pairs);
   });
   return {dq, dk, dv};
 }
@@ -228,10 +228,11 @@ bool in_tiles(const AttentionShape& s) {
 // Fewer rows for each key do not pay for widening it.
 constexpr int64_t kWideRows = 32;
 
-// What the products are computed in.
+// What the products are computed in: AVX2 has them of float32 only.
 at::ScalarType product_kind(const at::Tensor& q, const at::Tensor& k) {
+  if (vectors_for(q.scalar_type()) == VectorSet::kAvx2) return at::kFloat;
   const int64_t rows_a_key = q.size(1) * (q.size(2) / k.size(2));
-  return bf16_products() == Bf16Products::kFloat32 && rows_a_key >= kWideRows ? at::kFloat : q.scalar_type();
+  return products_of(at::kBFloat16) == Products::kFloat32 && rows_a_key >= kWideRows ? at::kFloat : q.scalar_type();
 }
 
 class RangeAttention : public torch::autograd::Function<RangeAttention> {
@@ -248,13 +249,13 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
     at::Tensor lse;
     if (train) lse = at::empty({shape.batch, shape.heads, shape.q_len}, q.options().dtype(at::kFloat));
     if (kind == at::kFloat) {
-      monopass::forward<float, Vectors>(shape, queries, keys, values, out, lse);
+      by_vectors(kind, [&](auto* vectors) { monopass::forward<MONOPASS_TYPE(vectors), float>(shape, queries, keys, values, out, lse); });
       out = out.to(q.scalar_type());
     } else if (!in_tiles(shape)) {
-      monopass::forward<bf16, Vectors>(shape, q, k, v, out, lse);
+      monopass::forward<Avx512, bf16>(shape, q, k, v, out, lse);
     } else {
 #ifdef MONOPASS_AMX
-      monopass::forward<bf16, Tiles>(shape, q, k, v, out, lse);
+      monopass::forward<Tiles, bf16>(shape, q, k, v, out, lse);
 #endif
     }
     if (train) {
@@ -273,13 +274,15 @@ class RangeAttention : public torch::autograd::Function<RangeAttention> {
     const auto grad = grads[0].to(kind).contiguous();
     variable_list result;
     if (kind == at::kFloat) {
-      result = monopass::backward<float, Vectors>(shape, q, k, v, saved[3].to(kind), saved[4], grad);
+      by_vectors(kind, [&](auto* vectors) {
+        result = monopass::backward<MONOPASS_TYPE(vectors), float>(shape, q, k, v, saved[3].to(kind), saved[4], grad);
+      });
       for (auto& gradient : result) gradient = gradient.to(own_kind);
     } else if (!in_tiles(shape)) {
-      result = monopass::backward<bf16, Vectors>(shape, q, k, v, saved[3], saved[4], grad);
+      result = monopass::backward<Avx512, bf16>(shape, q, k, v, saved[3], saved[4], grad);
     } else {
 #ifdef MONOPASS_AMX
-      result = monopass::backward<bf16, Tiles>(shape, q, k, v, saved[3], saved[4], grad);
+      result = monopass::backward<Tiles, bf16>(shape, q, k, v, saved[3], saved[4], grad);
 #endif
     }
     result.resize(8);

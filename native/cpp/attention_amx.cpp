@@ -71,9 +71,9 @@ struct Products<Tiles> {
 
 }  // namespace
 
-template int64_t attention_forward_scratch<bf16, Tiles>(const AttentionForward<bf16>&);
-template void attention_forward<bf16, Tiles>(const AttentionForward<bf16>&, int64_t, int64_t, int64_t, int64_t, void*);
-template int64_t attention_backward_scratch<bf16, Tiles>(const AttentionBackward<bf16>&, int64_t);
-template void attention_backward<bf16, Tiles>(const AttentionBackward<bf16>&, int64_t, int64_t, int64_t, int64_t, int64_t, void*);
+template int64_t attention_forward_scratch<Tiles, bf16>(const AttentionForward<bf16>&);
+template void attention_forward<Tiles, bf16>(const AttentionForward<bf16>&, int64_t, int64_t, int64_t, int64_t, void*);
+template int64_t attention_backward_scratch<Tiles, bf16>(const AttentionBackward<bf16>&, int64_t);
+template void attention_backward<Tiles, bf16>(const AttentionBackward<bf16>&, int64_t, int64_t, int64_t, int64_t, int64_t, void*);
 
 }  // namespace monopass

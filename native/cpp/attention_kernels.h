@@ -10,8 +10,10 @@ struct bf16 {
   uint16_t bits;
 };
 
-// Who multiplies: vectors of 16 floats, or AMX's tiles of 16 x 16 (bf16, head_dim a multiple of kTileMultiple).
-struct Vectors;
+// Who runs a task (`V`), or multiplies in it (`M`): AVX2's or AVX-512's vectors, or AMX's tiles of 16 x 16 (bf16, head_dim a multiple of
+// kTileMultiple). AVX2 takes float32 only.
+struct Avx2;
+struct Avx512;
 struct Tiles;
 constexpr int64_t kTileMultiple = 32;
 
@@ -51,13 +53,13 @@ struct AttentionForward {
   float *part_out, *part_max, *part_sum;
 };
 
-template <typename T>
+template <typename V, typename T>
 void attention_pack(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t panel);
-template <typename T, typename M>
+template <typename M, typename T>
 int64_t attention_forward_scratch(const AttentionForward<T>& args);
-template <typename T, typename M>
+template <typename M, typename T>
 void attention_forward(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t tile, int64_t chunk, void* scratch);
-template <typename T>
+template <typename V, typename T>
 void attention_combine(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t tile);
 
 // Backward. A task owns the keys [key_begin, key_end) of one sequence and key-value head and walks over all query tiles. Its
@@ -75,12 +77,12 @@ struct AttentionBackward {
   uint8_t* touched;  // [splits, batch, kv_heads, tiles]: whether that part of part_dq was written
 };
 
-template <typename T, typename M>
+template <typename M, typename T>
 int64_t attention_backward_scratch(const AttentionBackward<T>& args, int64_t keys);
-template <typename T, typename M>
+template <typename M, typename T>
 void attention_backward(
     const AttentionBackward<T>& args, int64_t batch, int64_t kv_head, int64_t split, int64_t key_begin, int64_t key_end, void* scratch);
-template <typename T>
+template <typename V, typename T>
 void attention_reduce_dq(const AttentionBackward<T>& args, int64_t batch, int64_t kv_head, int64_t tile);
 
 }  // namespace monopass

@@ -1,9 +1,9 @@
 // The tasks of range attention (attention_kernels.h), flash style: scores of a block of keys live in the first-level cache, a
 // running maximum and sum make the softmax exact, and the backward recomputes the scores. `Products<M>` multiplies; a file that
-// includes this defines it for its own M if simd_avx512.h has not, and instantiates the tasks for it.
+// includes this defines it for its own M if simd.h has not, and instantiates the tasks for it.
 #pragma once
 
-#include "simd_avx512.h"
+#include "simd.h"
 
 namespace monopass {
 namespace {
@@ -21,18 +21,18 @@ T* take(char*& scratch, int64_t count) {
 }
 
 // What query position `position` of sequence `batch` sees among keys [key, key + 16).
-inline __mmask16 visible(const AttentionShape& s, int64_t batch, int64_t position, int64_t key) {
+inline Mask visible(const AttentionShape& s, int64_t batch, int64_t position, int64_t key) {
   const int64_t at = batch * s.range_stride + position;
   const int64_t begin = max64(s.start[at] - key, 0), end = s.end[at] - key;
-  __mmask16 mask = end > begin ? first_lanes(end) & ~first_lanes(begin) : 0;
+  Mask mask = end > begin ? first_lanes(end) & ~first_lanes(begin) : 0;
   if (s.own) {
     const int64_t lane = s.own[at] - key;
-    if (lane >= 0 && lane < 16) mask |= static_cast<__mmask16>(1u << lane);
+    if (lane >= 0 && lane < 16) mask |= static_cast<Mask>(1u << lane);
   }
   if (s.extra) {
     const int64_t word = key / 32 - s.extra_first;
     if (word >= 0 && word < s.extra_words) {
-      mask |= static_cast<__mmask16>(s.extra[batch * s.extra_stride + position * s.extra_words + word] >> (key % 32));
+      mask |= static_cast<Mask>(s.extra[batch * s.extra_stride + position * s.extra_words + word] >> (key % 32));
     }
   }
   return mask;
@@ -50,35 +50,35 @@ struct Row {
 
 // Softmax numerators of one row over `vectors` * 16 keys, and the rescaling of what the row has gathered so far.
 template <typename T, bool kMasked>
-inline void softmax_row(const float* s, T* p, int64_t vectors, const __mmask16* masks, float to_log2, Row& row, float* out, int64_t dim) {
-  __m512 top = _mm512_set1_ps(kMinusInfinity);
+inline void softmax_row(const float* s, T* p, int64_t vectors, const Mask* masks, float to_log2, Row& row, float* out, int64_t dim) {
+  Vec top = all(kMinusInfinity);
   for (int64_t j = 0; j < vectors; ++j) {
-    const __m512 x = _mm512_loadu_ps(s + 16 * j);
-    top = kMasked ? _mm512_mask_max_ps(top, masks[j], top, x) : _mm512_max_ps(top, x);
+    const Vec x = load(s + 16 * j);
+    top = kMasked ? larger_in(masks[j], top, x) : larger(top, x);
   }
-  const float seen = _mm512_reduce_max_ps(top) * to_log2;
+  const float seen = largest_of(top) * to_log2;
   if (seen > row.max) {
     if (row.max > kMinusInfinity) {
-      const __m512 shrink = exp2_ps(_mm512_set1_ps(row.max - seen));
-      row.sum *= _mm512_cvtss_f32(shrink);
-      for (int64_t j = 0; j < dim; j += 16) _mm512_storeu_ps(out + j, _mm512_mul_ps(_mm512_loadu_ps(out + j), shrink));
+      const Vec shrink = exp2_ps(all(row.max - seen));
+      row.sum *= first_of(shrink);
+      for (int64_t j = 0; j < dim; j += 16) store(out + j, load(out + j) * shrink);
     }
     row.max = seen;
   }
-  const __m512 minus = _mm512_set1_ps(row.max > kMinusInfinity ? -row.max : 0.f), factor = _mm512_set1_ps(to_log2);
-  __m512 sum = _mm512_setzero_ps();
+  const Vec minus = all(row.max > kMinusInfinity ? -row.max : 0.f), factor = all(to_log2);
+  Vec sum = zeros();
   for (int64_t j = 0; j < vectors; ++j) {
-    __m512 x = exp2_ps(_mm512_fmadd_ps(_mm512_loadu_ps(s + 16 * j), factor, minus));
-    if (kMasked) x = _mm512_maskz_mov_ps(masks[j], x);
-    sum = _mm512_add_ps(sum, x);
+    Vec x = exp2_ps(fmadd(load(s + 16 * j), factor, minus));
+    if (kMasked) x = keep(masks[j], x);
+    sum = sum + x;
     store(p + 16 * j, x);
   }
-  row.sum += _mm512_reduce_add_ps(sum);
+  row.sum += sum_of(sum);
 }
 
 }  // namespace
 
-template <typename T>
+template <typename V, typename T>
 void attention_pack(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t panel) {
   const AttentionShape& s = args.shape;
   const int64_t key = panel * kKeyPanel, rows = min64(s.k_len - key, kKeyPanel);
@@ -87,14 +87,14 @@ void attention_pack(const AttentionForward<T>& args, int64_t batch, int64_t kv_h
   pack_rows(query_row(args.v, s.v_stride, batch, key, kv_head), s.v_stride[1], rows, kKeyPanel, s.head_dim, args.packed_v + to);
 }
 
-template <typename T, typename M>
+template <typename M, typename T>
 int64_t attention_forward_scratch(const AttentionForward<T>& args) {
   using P = Products<M>;
   const int64_t rows = round_up(args.tile * args.shape.group(), P::kStrip), dim = args.shape.head_dim;
   return rows * dim * (sizeof(T) + sizeof(float)) + rows * sizeof(Row) + P::kStrip * P::kKeyBlock * (sizeof(T) + sizeof(float)) + 6 * 64;
 }
 
-template <typename T, typename M>
+template <typename M, typename T>
 void attention_forward(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t tile, int64_t chunk, void* memory) {
   using P = Products<M>;
   constexpr int64_t K = Lane<T>::K, kStrip = P::kStrip, kKeyBlock = P::kKeyBlock;
@@ -166,7 +166,7 @@ void attention_forward(const AttentionForward<T>& args, int64_t batch, int64_t k
         if (full) {
           softmax_row<T, false>(score, weight, vectors, nullptr, to_log2, state[r], out + r * dim, dim);
         } else {
-          __mmask16 masks[kKeyBlock / 16];
+          Mask masks[kKeyBlock / 16];
           for (int64_t j = 0; j < vectors; ++j) masks[j] = visible(s, batch, first + r / group, begin + 16 * j);
           softmax_row<T, true>(score, weight, vectors, masks, to_log2, state[r], out + r * dim, dim);
         }
@@ -186,16 +186,16 @@ void attention_forward(const AttentionForward<T>& args, int64_t batch, int64_t k
   }
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t position = first + r / group, head = kv_head * group + r % group;
-    const __m512 inverse = _mm512_set1_ps(state[r].sum > 0.f ? 1.f / state[r].sum : 0.f);
+    const Vec inverse = all(state[r].sum > 0.f ? 1.f / state[r].sum : 0.f);
     T* to = args.out + ((batch * s.q_len + position) * s.heads + head) * dim;
-    for (int64_t j = 0; j < dim; j += 16) store(to + j, _mm512_mul_ps(_mm512_loadu_ps(out + r * dim + j), inverse));
+    for (int64_t j = 0; j < dim; j += 16) store(to + j, load(out + r * dim + j) * inverse);
     if (args.lse) {
       args.lse[(batch * s.heads + head) * s.q_len + position] = state[r].sum > 0.f ? state[r].max + __builtin_log2f(state[r].sum) : kInfinity;
     }
   }
 }
 
-template <typename T>
+template <typename V, typename T>
 void attention_combine(const AttentionForward<T>& args, int64_t batch, int64_t kv_head, int64_t tile) {
   const AttentionShape& s = args.shape;
   const int64_t dim = s.head_dim, group = s.group(), tile_rows = args.tile * group;
@@ -212,15 +212,15 @@ void attention_combine(const AttentionForward<T>& args, int64_t batch, int64_t k
     float* gathered = args.part_out + (part + r) * dim;
     for (int64_t c = 0; c < args.chunks; ++c) {
       const int64_t at = part + c * tile_rows + r;
-      const __m512 factor = args.part_sum[at] > 0.f ? exp2_ps(_mm512_set1_ps(args.part_max[at] - top)) : _mm512_setzero_ps();
-      sum += args.part_sum[at] * _mm512_cvtss_f32(factor);
+      const Vec factor = args.part_sum[at] > 0.f ? exp2_ps(all(args.part_max[at] - top)) : zeros();
+      sum += args.part_sum[at] * first_of(factor);
       for (int64_t j = 0; j < dim; j += 16) {
-        const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(args.part_out + at * dim + j), factor);
-        _mm512_storeu_ps(gathered + j, c == 0 ? x : _mm512_add_ps(_mm512_loadu_ps(gathered + j), x));
+        const Vec x = load(args.part_out + at * dim + j) * factor;
+        store(gathered + j, c == 0 ? x : load(gathered + j) + x);
       }
     }
-    const __m512 inverse = _mm512_set1_ps(sum > 0.f ? 1.f / sum : 0.f);
-    for (int64_t j = 0; j < dim; j += 16) store(to + j, _mm512_mul_ps(_mm512_loadu_ps(gathered + j), inverse));
+    const Vec inverse = all(sum > 0.f ? 1.f / sum : 0.f);
+    for (int64_t j = 0; j < dim; j += 16) store(to + j, load(gathered + j) * inverse);
     if (args.lse) args.lse[(batch * s.heads + head) * s.q_len + position] = sum > 0.f ? top + __builtin_log2f(sum) : kInfinity;
   }
 }
@@ -232,15 +232,6 @@ template <typename T>
 struct StripOut {
   T *weights, *grads;
 };
-
-inline void store_paired(float* to, int64_t key, int64_t columns, int64_t column, __m512 x) { store(to + key * columns + column, x); }
-inline void store_paired(bf16* to, int64_t key, int64_t columns, int64_t column, __m512 x) {
-  // Writes every second element: even keys clear their partner, odd keys fill it.
-  int32_t* at = reinterpret_cast<int32_t*>(to) + (key / 2) * columns + column;
-  const __m512i bits = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
-  const __m512i both = key % 2 ? _mm512_or_si512(_mm512_loadu_si512(at), _mm512_slli_epi32(bits, 16)) : bits;
-  _mm512_storeu_si512(at, both);
-}
 
 // Columns of a backward tile: query rows, padded; padded columns see nothing.
 template <typename T>
@@ -269,12 +260,12 @@ void load_tile(const AttentionBackward<T>& args, int64_t batch, int64_t kv_head,
     for (int64_t w = 0; w < s.extra_words; ++w) {
       t.extra[w * t.columns + c] = real ? s.extra[batch * s.extra_stride + position * s.extra_words + w] : 0;
     }
-    __m512 sum = _mm512_setzero_ps();
+    Vec sum = zeros();
     if (real) {
       const int64_t at = ((batch * s.q_len + position) * s.heads + head) * dim;
-      for (int64_t j = 0; j < dim; j += 16) sum = _mm512_fmadd_ps(load(args.out + at + j), load(args.grad_out + at + j), sum);
+      for (int64_t j = 0; j < dim; j += 16) sum = fmadd(load(args.out + at + j), load(args.grad_out + at + j), sum);
     }
-    t.delta[c] = _mm512_reduce_add_ps(sum);
+    t.delta[c] = sum_of(sum);
   }
   for (int64_t r = 0; r < t.rows; ++r) {
     std::memcpy(gather + r * dim, query_row(args.q, s.q_stride, batch, first + r / group, kv_head * group + r % group), dim * sizeof(T));
@@ -294,17 +285,17 @@ template <typename T>
 inline void strip_gradients(
     const AttentionShape& s, const Tile<T>& t, int64_t key, int64_t row, const float* scores, const float* products, float to_log2, T* weights,
     T* grads, T* paired) {
-  const __m512 factor = _mm512_set1_ps(to_log2);
-  const __m512i index = _mm512_set1_epi32(static_cast<int32_t>(key));
+  const Vec factor = all(to_log2);
+  const Ints index = all_ints(static_cast<int32_t>(key));
   const int64_t word = key / 32 - s.extra_first;
   const bool extra = s.extra && word >= 0 && word < s.extra_words;
   for (int64_t c = 0; c < t.columns; c += 16) {
-    __mmask16 mask =
-        _mm512_cmple_epi32_mask(_mm512_loadu_si512(t.start + c), index) & _mm512_cmplt_epi32_mask(index, _mm512_loadu_si512(t.end + c));
-    if (s.own) mask |= _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(t.own + c), index);
-    if (extra) mask |= _mm512_test_epi32_mask(_mm512_loadu_si512(t.extra + word * t.columns + c), _mm512_set1_epi32(1u << (key % 32)));
-    const __m512 p = _mm512_maskz_mov_ps(mask, exp2_ps(_mm512_fmsub_ps(_mm512_loadu_ps(scores + c), factor, _mm512_loadu_ps(t.lse + c))));
-    const __m512 g = _mm512_maskz_mul_ps(mask, p, _mm512_sub_ps(_mm512_loadu_ps(products + c), _mm512_loadu_ps(t.delta + c)));
+    Mask mask =
+        at_most(load_ints(t.start + c), index) & below(index, load_ints(t.end + c));
+    if (s.own) mask |= same(load_ints(t.own + c), index);
+    if (extra) mask |= share_bits(load_ints(t.extra + word * t.columns + c), all_ints(1u << (key % 32)));
+    const Vec p = keep(mask, exp2_ps(fmsub(load(scores + c), factor, load(t.lse + c))));
+    const Vec g = keep(mask, p * (load(products + c) - load(t.delta + c)));
     store(weights + row * t.columns + c, p);
     store(grads + row * t.columns + c, g);
     store_paired(paired, row, t.columns, c, g);
@@ -313,7 +304,7 @@ inline void strip_gradients(
 
 }  // namespace
 
-template <typename T, typename M>
+template <typename M, typename T>
 int64_t attention_backward_scratch(const AttentionBackward<T>& args, int64_t keys) {
   using P = Products<M>;
   const int64_t dim = args.shape.head_dim, columns = kBackwardColumns;
@@ -322,7 +313,7 @@ int64_t attention_backward_scratch(const AttentionBackward<T>& args, int64_t key
       P::kStrip * columns * 2 * sizeof(float) + 3 * P::kBackwardKeys * columns * sizeof(T) + columns * (20 + 4 * args.shape.extra_words) + 25 * 64;
 }
 
-template <typename T, typename M>
+template <typename M, typename T>
 void attention_backward(
     const AttentionBackward<T>& args, int64_t batch, int64_t kv_head, int64_t split, int64_t key_begin, int64_t key_end, void* memory) {
   using P = Products<M>;
@@ -407,17 +398,17 @@ void attention_backward(
     }
   }
 
-  const __m512 scale = _mm512_set1_ps(s.scale);
+  const Vec scale = all(s.scale);
   for (int64_t j = 0; j < keys; ++j) {
     const int64_t at = ((batch * s.k_len + key_begin + j) * s.kv_heads + kv_head) * dim;
     for (int64_t d = 0; d < dim; d += 16) {
-      store(args.dk + at + d, _mm512_mul_ps(_mm512_loadu_ps(dk + j * dim + d), scale));
-      store(args.dv + at + d, _mm512_loadu_ps(dv + j * dim + d));
+      store(args.dk + at + d, load(dk + j * dim + d) * scale);
+      store(args.dv + at + d, load(dv + j * dim + d));
     }
   }
 }
 
-template <typename T>
+template <typename V, typename T>
 void attention_reduce_dq(const AttentionBackward<T>& args, int64_t batch, int64_t kv_head, int64_t tile) {
   const AttentionShape& s = args.shape;
   const int64_t dim = s.head_dim, group = s.group(), first = tile * args.tile;
@@ -432,9 +423,9 @@ void attention_reduce_dq(const AttentionBackward<T>& args, int64_t batch, int64_
       sum = part;
       continue;
     }
-    for (int64_t i = 0; i < dim * kBackwardColumns; i += 16) _mm512_storeu_ps(sum + i, _mm512_add_ps(_mm512_loadu_ps(sum + i), _mm512_loadu_ps(part + i)));
+    for (int64_t i = 0; i < dim * kBackwardColumns; i += 16) store(sum + i, load(sum + i) + load(part + i));
   }
-  const __m512 scale = _mm512_set1_ps(s.scale);
+  const Vec scale = all(s.scale);
   float block[16 * 16];
   for (int64_t c = 0; c < rows; c += 16) {
     for (int64_t d = 0; d < dim; d += 16) {
@@ -445,7 +436,7 @@ void attention_reduce_dq(const AttentionBackward<T>& args, int64_t batch, int64_
       }
       for (int64_t i = 0; i < 16 && c + i < rows; ++i) {
         const int64_t position = first + (c + i) / group, head = kv_head * group + (c + i) % group;
-        store(args.dq + ((batch * s.q_len + position) * s.heads + head) * dim + d, _mm512_mul_ps(_mm512_loadu_ps(block + 16 * i), scale));
+        store(args.dq + ((batch * s.q_len + position) * s.heads + head) * dim + d, load(block + 16 * i) * scale);
       }
     }
   }

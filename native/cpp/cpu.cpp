@@ -4,7 +4,9 @@
 
 #include <string>
 
-#ifdef MONOPASS_AVX512
+#include "shim.h"
+
+#ifdef MONOPASS_X86
 #include <cpuid.h>
 #endif
 #ifdef MONOPASS_AMX
@@ -15,7 +17,7 @@
 namespace monopass {
 namespace {
 
-#ifdef MONOPASS_AVX512
+#ifdef MONOPASS_X86
 // The processor has tiles and their bf16 products (leaf 7: EDX bits 24 and 22).
 bool tiles_exist() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -31,55 +33,73 @@ bool tiles_are_ours() {
 }
 #endif
 
-#ifdef MONOPASS_AVX512
-Bf16Products choose_products() {
-  if (!kernels_run(c10::ScalarType::BFloat16)) return Bf16Products::kLibtorch;
-  if (const char* wanted = std::getenv("MONOPASS_BF16_PRODUCTS")) {
-    const std::string name = wanted;
-    if (name == "float32") return Bf16Products::kFloat32;
-    if (name == "packed") return Bf16Products::kPacked;
-    TORCH_CHECK(name == "libtorch", "MONOPASS_BF16_PRODUCTS is `", name, "`, wanted libtorch, float32 or packed");
-    return Bf16Products::kLibtorch;
-  }
-  if (tiles_exist()) return Bf16Products::kLibtorch;
-  return __builtin_cpu_is("intel") ? Bf16Products::kFloat32 : Bf16Products::kPacked;
+// What the environment allows at most.
+VectorSet allowed() {
+  const char* wanted = std::getenv("MONOPASS_VECTORS");
+  const std::string name = wanted ? wanted : "avx512";
+  if (name == "none") return VectorSet::kNone;
+  if (name == "avx2") return VectorSet::kAvx2;
+  TORCH_CHECK(name == "avx512", "MONOPASS_VECTORS is `", name, "`, wanted none, avx2 or avx512");
+  return VectorSet::kAvx512;
 }
+
+VectorSet widest(bool half) {
+#ifdef MONOPASS_X86
+  const VectorSet most = allowed();
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && (!half || __builtin_cpu_supports("avx512bf16"));
+  if (most == VectorSet::kAvx512 && wide) return VectorSet::kAvx512;
+  if (most != VectorSet::kNone && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return VectorSet::kAvx2;
+#else
+  (void)half;
 #endif
+  return VectorSet::kNone;
+}
+
+Products choose_products(c10::ScalarType kind) {
+  const bool half = kind == c10::ScalarType::BFloat16;
+  const VectorSet set = vectors_for(kind);
+  const Products wide = half ? Products::kFloat32 : Products::kLibtorch;
+  const Products packed = set == VectorSet::kAvx2 || (half && set == VectorSet::kAvx512) ? Products::kPacked : wide;
+  if (const char* wanted = std::getenv("MONOPASS_PRODUCTS")) {
+    const std::string name = wanted;
+    if (name == "float32") return wide;
+    if (name == "packed") return packed;
+    TORCH_CHECK(name == "libtorch", "MONOPASS_PRODUCTS is `", name, "`, wanted libtorch, float32 or packed");
+    return Products::kLibtorch;
+  }
+#ifdef MONOPASS_X86
+  if (half && set == VectorSet::kAvx512 && tiles_exist()) return Products::kLibtorch;
+  return __builtin_cpu_is("intel") ? wide : packed;
+#else
+  return Products::kLibtorch;
+#endif
+}
 
 }  // namespace
 
-bool kernels_run(c10::ScalarType kind) {
-#ifdef MONOPASS_AVX512
-  static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && std::getenv("MONOPASS_NO_KERNELS") == nullptr;
-  static const bool half = avx512 && __builtin_cpu_supports("avx512bf16");
-  return kind == c10::ScalarType::Float ? avx512 : kind == c10::ScalarType::BFloat16 && half;
-#else
-  (void)kind;
-  return false;
-#endif
+VectorSet vectors_for(c10::ScalarType kind) {
+  static const VectorSet single = widest(false), half = widest(true);
+  return kind == c10::ScalarType::Float ? single : kind == c10::ScalarType::BFloat16 ? half : VectorSet::kNone;
 }
 
 bool tiles_run() {
 #ifdef MONOPASS_AMX
-  static const bool run = kernels_run(c10::ScalarType::BFloat16) && std::getenv("MONOPASS_NO_AMX") == nullptr && tiles_are_ours();
+  static const bool run =
+      vectors_for(c10::ScalarType::BFloat16) == VectorSet::kAvx512 && std::getenv("MONOPASS_NO_AMX") == nullptr && tiles_are_ours();
   return run;
 #else
   return false;
 #endif
 }
 
-Bf16Products bf16_products() {
-#ifdef MONOPASS_AVX512
-  static const Bf16Products chosen = choose_products();
-  return chosen;
-#else
-  return Bf16Products::kLibtorch;
-#endif
+Products products_of(c10::ScalarType kind) {
+  static const Products single = choose_products(c10::ScalarType::Float), half = choose_products(c10::ScalarType::BFloat16);
+  return kind == c10::ScalarType::Float ? single : kind == c10::ScalarType::BFloat16 ? half : Products::kLibtorch;
 }
 
 }  // namespace monopass
 
-extern "C" int monopass_kernels_run(int half) {
-  return monopass::kernels_run(half ? c10::ScalarType::BFloat16 : c10::ScalarType::Float);
+extern "C" char* monopass_kernels_run(int half, int* run) {
+  return monopass::guarded([&] { *run = monopass::kernels_run(half ? c10::ScalarType::BFloat16 : c10::ScalarType::Float); });
 }

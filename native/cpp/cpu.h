@@ -13,25 +13,33 @@
 
 namespace monopass {
 
-// Whether the AVX-512 kernels exist and run here for tensors of `kind`.
-bool kernels_run(c10::ScalarType kind);
+// Whose vectors the kernels are compiled for.
+enum class VectorSet { kNone, kAvx2, kAvx512 };
+
+// The widest ones that this processor has for tensors of `kind` (float32 or bf16; AVX-512 needs its bf16 part for that), or what the
+// environment variable `MONOPASS_VECTORS` allows at most: `none`, `avx2` or `avx512`. `kNone` for other kinds: libtorch's operators run.
+VectorSet vectors_for(c10::ScalarType kind);
+
+// Whether kernels exist and run here for tensors of `kind`.
+inline bool kernels_run(c10::ScalarType kind) { return vectors_for(kind) != VectorSet::kNone; }
 
 // Whether AMX's tiles of bf16 exist, are given to this process by the kernel, and were compiled for.
 bool tiles_run();
 
-// How products of many rows of bf16 are computed.
-enum class Bf16Products {
+// How products of many rows are computed.
+enum class Products {
   kLibtorch,
-  // Widened: Intel's cores do half as many dot products of bf16 a cycle as multiply-adds of float32, and only the tiles, where a process
-  // has them, make up for it.
+  // Of bf16, widened. Intel's cores do half as many dot products of bf16 a cycle as multiply-adds of float32, and only the tiles, where a
+  // process has them, make up for it; without AVX-512 libtorch takes one element of bf16 at a time.
   kFloat32,
-  // By our own kernel: the vectors of AMD's cores since Zen 4 multiply bf16 at full speed.
+  // By our own kernels (matmul_kernels.h), on AMD: of bf16, which its vectors multiply at full speed since Zen 4; with AVX2 of float32 too,
+  // of which libtorch's product reaches half the speed there.
   kPacked,
 };
 
-// What is fastest here, or what the environment variable `MONOPASS_BF16_PRODUCTS` says: `libtorch`, `float32` or `packed`. Where the AVX-512
-// kernels do not run, libtorch's.
-Bf16Products bf16_products();
+// What is fastest here for tensors of `kind`, or what the environment variable `MONOPASS_PRODUCTS` says where it can be done: `libtorch`,
+// `float32` or `packed`.
+Products products_of(c10::ScalarType kind);
 
 // 64-byte aligned memory for one worker.
 struct Scratch {

@@ -9,29 +9,29 @@
 namespace monopass {
 
 // out = (x * r rounded to T) * weight with r = 1 / sqrt(mean(x^2) + eps), kept in `inverse_rms` [rows] unless null.
-template <typename T>
+template <typename V, typename T>
 void rms_norm_forward(
     const T* x, const T* weight, T* out, float* inverse_rms, int64_t begin, int64_t end, int64_t hidden, float eps);
 // dx (may be null); dweight is added to (may be null).
-template <typename T>
+template <typename V, typename T>
 void rms_norm_backward(
     const T* x, const T* weight, const float* inverse_rms, const T* grad, T* dx, float* dweight, int64_t begin, int64_t end, int64_t hidden);
 
 // gate_up [rows, 2 * width], out and grad [rows, width].
-template <typename T>
+template <typename V, typename T>
 void silu_mul_forward(const T* gate_up, T* out, int64_t begin, int64_t end, int64_t width);
-template <typename T>
+template <typename V, typename T>
 void silu_mul_backward(const T* gate_up, const T* grad, T* dgate_up, int64_t begin, int64_t end, int64_t width);
 
 // Rotates `heads` neighbouring heads of one position; cos and sin [dim / 2]; `sign` -1 turns back.
-template <typename T>
+template <typename V, typename T>
 void rope_heads(const T* x, int64_t x_stride, T* out, int64_t out_stride, int64_t heads, int64_t dim, const float* cos, const float* sin, float sign);
 
 // Natural logarithm of the sum of exponentials of one row.
-template <typename T>
+template <typename V, typename T>
 float log_sum_exp(const T* row, int64_t columns);
 // out = exp(row - lse) * scale.
-template <typename T>
+template <typename V, typename T>
 void scaled_softmax(const T* row, float lse, float scale, T* out, int64_t columns);
 
 struct AdamWFactors {
@@ -42,14 +42,14 @@ struct AdamWFactors {
   float eps, grad_scale;
 };
 // P, G, M: kinds of parameter, gradient and moments. `master` float32 or null.
-template <typename P, typename G, typename M>
+template <typename V, typename P, typename G, typename M>
 void adamw_range(P* param, float* master, const G* grad, M* mean, M* square, int64_t count, const AdamWFactors& f);
 
-template <typename T>
+template <typename V, typename T>
 double sum_of_squares_range(const T* x, int64_t count);
 
 // out[r, o] = sum_i x[r, i] * weight[o, i] (+ bias[o]) for o in [begin, end), rows at most 16. x and weight dense.
-template <typename T>
+template <typename V, typename T>
 void linear_rows(const T* x, const T* weight, const T* bias, T* out, int64_t rows, int64_t in, int64_t outs, int64_t begin, int64_t end);
 
 }  // namespace monopass

@@ -1,4 +1,4 @@
-// The element-wise operations as autograd functions: checks, memory, threads; the arithmetic is in elementwise_avx512.cpp.
+// The element-wise operations as autograd functions: checks, memory, threads; the arithmetic is in elementwise_vectors.cpp.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -26,11 +26,12 @@ class RmsNorm : public Function<RmsNorm> {
     const bool train = x.requires_grad() || weight.requires_grad();
     at::Tensor inverse;
     if (train) inverse = at::empty({rows}, x.options().dtype(at::kFloat));
-    by_kind(x, [&](auto* tag) {
+    by_kind(x.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
+      using V = MONOPASS_TYPE(vectors);
       float* keep = train ? mutable_data<float>(inverse) : nullptr;
       at::parallel_for(0, rows, grain(hidden), [&](int64_t begin, int64_t end) {
-        rms_norm_forward(data<T>(x), data<T>(weight), mutable_data<T>(out), keep, begin, end, hidden, static_cast<float>(eps));
+        rms_norm_forward<V>(data<T>(x), data<T>(weight), mutable_data<T>(out), keep, begin, end, hidden, static_cast<float>(eps));
       });
     });
     if (train) ctx->save_for_backward({x, weight, inverse});
@@ -49,13 +50,14 @@ class RmsNorm : public Function<RmsNorm> {
     const int64_t parts = std::clamp<int64_t>(rows / 64, 1, 16), each = (rows + parts - 1) / parts;
     at::Tensor shares;
     if (need_weight) shares = at::zeros({parts, hidden}, x.options().dtype(at::kFloat));
-    by_kind(x, [&](auto* tag) {
+    by_kind(x.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
+      using V = MONOPASS_TYPE(vectors);
       T* to = need_x ? mutable_data<T>(dx) : nullptr;
       float* share = need_weight ? mutable_data<float>(shares) : nullptr;
       at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; ++p) {
-          rms_norm_backward(
+          rms_norm_backward<V>(
               data<T>(x), data<T>(weight), data<float>(saved[2]), data<T>(grad), to, share ? share + p * hidden : nullptr, p * each,
               std::min(rows, (p + 1) * each), hidden);
         }
@@ -73,10 +75,11 @@ class SiluMul : public Function<SiluMul> {
     const int64_t width = sizes.back() / 2, rows = gate_up.numel() / (2 * width);
     sizes.back() = width;
     auto out = at::empty(sizes, gate_up.options());
-    by_kind(gate_up, [&](auto* tag) {
+    by_kind(gate_up.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
+      using V = MONOPASS_TYPE(vectors);
       at::parallel_for(0, rows, grain(4 * width), [&](int64_t begin, int64_t end) {
-        silu_mul_forward(data<T>(gate_up), mutable_data<T>(out), begin, end, width);
+        silu_mul_forward<V>(data<T>(gate_up), mutable_data<T>(out), begin, end, width);
       });
     });
     if (gate_up.requires_grad()) ctx->save_for_backward({gate_up});
@@ -88,10 +91,11 @@ class SiluMul : public Function<SiluMul> {
     const auto grad = grads[0].contiguous();
     const int64_t width = gate_up.size(-1) / 2, rows = gate_up.numel() / (2 * width);
     auto result = at::empty(gate_up.sizes(), gate_up.options());
-    by_kind(gate_up, [&](auto* tag) {
+    by_kind(gate_up.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
+      using V = MONOPASS_TYPE(vectors);
       at::parallel_for(0, rows, grain(4 * width), [&](int64_t begin, int64_t end) {
-        silu_mul_backward(data<T>(gate_up), data<T>(grad), mutable_data<T>(result), begin, end, width);
+        silu_mul_backward<V>(data<T>(gate_up), data<T>(grad), mutable_data<T>(result), begin, end, width);
       });
     });
     return {result};
@@ -99,7 +103,7 @@ class SiluMul : public Function<SiluMul> {
 };
 
 // Rotates `heads` heads of every position. Addresses: x + batch * x_step[0] + position * x_step[1] + head * x_step[2].
-template <typename T>
+template <typename V, typename T>
 void rotate(
     const T* x, const int64_t* x_step, T* out, const int64_t* out_step, int64_t batch, int64_t seq, int64_t heads, int64_t dim, const at::Tensor& cos,
     const at::Tensor& sin, float sign) {
@@ -108,7 +112,7 @@ void rotate(
   at::parallel_for(0, batch * seq, grain(2 * heads * dim), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / seq, p = i % seq, angle = b * angles + p * (dim / 2);
-      rope_heads(
+      rope_heads<V>(
           x + b * x_step[0] + p * x_step[1], x_step[2], out + b * out_step[0] + p * out_step[1], out_step[2], heads, dim, c + angle, s + angle, sign);
     }
   });
@@ -129,9 +133,10 @@ class Rope : public Function<Rope> {
  private:
   static at::Tensor turn(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, float sign) {
     auto out = at::empty(x.sizes(), x.options());
-    by_kind(x, [&](auto* tag) {
+    by_kind(x.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
-      rotate<T>(data<T>(x), x.strides().data(), mutable_data<T>(out), out.strides().data(), x.size(0), x.size(1), x.size(2), x.size(3), cos, sin, sign);
+      using V = MONOPASS_TYPE(vectors);
+      rotate<V, T>(data<T>(x), x.strides().data(), mutable_data<T>(out), out.strides().data(), x.size(0), x.size(1), x.size(2), x.size(3), cos, sin, sign);
     });
     return out;
   }
@@ -152,12 +157,13 @@ class RopeQkv : public Function<RopeQkv> {
     }
     auto q = at::empty({batch, seq, heads, dim}, qkv.options());
     auto k = at::empty({batch, seq, kv_heads, dim}, qkv.options()), v = at::empty({batch, seq, kv_heads, dim}, qkv.options());
-    by_kind(qkv, [&](auto* tag) {
+    by_kind(qkv.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
+      using V = MONOPASS_TYPE(vectors);
       const T* from = data<T>(qkv);
       const int64_t step[3] = {qkv.stride(0), qkv.stride(1), dim};
-      rotate<T>(from, step, mutable_data<T>(q), q.strides().data(), batch, seq, heads, dim, cos, sin, 1.f);
-      rotate<T>(from + heads * dim, step, mutable_data<T>(k), k.strides().data(), batch, seq, kv_heads, dim, cos, sin, 1.f);
+      rotate<V, T>(from, step, mutable_data<T>(q), q.strides().data(), batch, seq, heads, dim, cos, sin, 1.f);
+      rotate<V, T>(from + heads * dim, step, mutable_data<T>(k), k.strides().data(), batch, seq, kv_heads, dim, cos, sin, 1.f);
     });
     copy_heads(values(qkv, heads, kv_heads, dim), v);
     return {q, k, v};
@@ -177,10 +183,11 @@ class RopeQkv : public Function<RopeQkv> {
         copy_heads(grads[2], values(result, heads, kv_heads, dim));
       } else {
         const auto grad = grads[i].stride(3) == 1 ? grads[i] : grads[i].contiguous();
-        by_kind(grad, [&](auto* tag) {
+        by_kind(grad.scalar_type(), [&](auto* tag, auto* vectors) {
           using T = MONOPASS_TYPE(tag);
+          using V = MONOPASS_TYPE(vectors);
           const int64_t step[3] = {result.stride(0), result.stride(1), dim};
-          rotate<T>(data<T>(grad), grad.strides().data(), mutable_data<T>(result) + first * dim, step, batch, seq, count, dim, saved[0], saved[1], -1.f);
+          rotate<V, T>(data<T>(grad), grad.strides().data(), mutable_data<T>(result) + first * dim, step, batch, seq, count, dim, saved[0], saved[1], -1.f);
         });
       }
     }
@@ -200,21 +207,17 @@ class CrossEntropySum : public Function<CrossEntropySum> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits, const at::Tensor& labels) {
     const int64_t rows = logits.size(0), vocab = logits.size(1);
     const int64_t* label = labels.const_data_ptr<int64_t>();
-    for (int64_t r = 0; r < rows; ++r) {
-      TORCH_CHECK(
-          label[r] == kIgnored || (label[r] >= 0 && label[r] < vocab), "label ", label[r], " of row ", r, ", wanted 0 <= label < ", vocab,
-          " (or -100 for none)");
-    }
     auto lse = at::empty({rows}, logits.options().dtype(at::kFloat));
     std::vector<double> losses(rows, 0.0);
-    by_kind(logits, [&](auto* tag) {
+    by_kind(logits.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
+      using V = MONOPASS_TYPE(vectors);
       const T* from = data<T>(logits);
       float* to = mutable_data<float>(lse);
       at::parallel_for(0, rows, grain(4 * vocab), [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
           if (label[r] == kIgnored) continue;
-          to[r] = log_sum_exp(from + r * vocab, vocab);
+          to[r] = log_sum_exp<V>(from + r * vocab, vocab);
           losses[r] = static_cast<double>(to[r]) - value(from[r * vocab + label[r]]);
         }
       });
@@ -234,8 +237,9 @@ class CrossEntropySum : public Function<CrossEntropySum> {
     const int64_t* label = saved[1].const_data_ptr<int64_t>();
     const float scale = grads[0].item<float>();
     auto result = at::empty(logits.sizes(), logits.options());
-    by_kind(logits, [&](auto* tag) {
+    by_kind(logits.scalar_type(), [&](auto* tag, auto* vectors) {
       using T = MONOPASS_TYPE(tag);
+      using V = MONOPASS_TYPE(vectors);
       const T* from = data<T>(logits);
       const float* lse = data<float>(saved[2]);
       T* to = mutable_data<T>(result);
@@ -245,7 +249,7 @@ class CrossEntropySum : public Function<CrossEntropySum> {
             std::memset(static_cast<void*>(to + r * vocab), 0, vocab * sizeof(T));
             continue;
           }
-          scaled_softmax(from + r * vocab, lse[r], scale, to + r * vocab, vocab);
+          scaled_softmax<V>(from + r * vocab, lse[r], scale, to + r * vocab, vocab);
           const float at = value(from[r * vocab + label[r]]);
           put(to + r * vocab + label[r], (std::exp(at - lse[r]) - 1.f) * scale);
         }

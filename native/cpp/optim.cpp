@@ -7,34 +7,35 @@
 #include "cpu.h"
 #include "elementwise_kernels.h"
 #include "shim.h"
+#include "tensor_data.h"
 
 namespace monopass {
 namespace {
 
 constexpr int64_t kRange = 65536;
 
-template <typename P, typename G, typename M>
+template <typename V, typename P, typename G, typename M>
 void adamw(const at::Tensor& param, const at::Tensor* master, const at::Tensor& grad, const at::Tensor& mean, const at::Tensor& square, const AdamWFactors& f) {
-  auto* p = static_cast<P*>(param.mutable_data_ptr());
-  auto* precise = master ? static_cast<float*>(master->mutable_data_ptr()) : nullptr;
-  const auto* g = static_cast<const G*>(grad.const_data_ptr());
-  auto *m = static_cast<M*>(mean.mutable_data_ptr()), *s = static_cast<M*>(square.mutable_data_ptr());
+  auto* p = mutable_data<P>(param);
+  auto* precise = master ? mutable_data<float>(*master) : nullptr;
+  const auto* g = data<G>(grad);
+  auto *m = mutable_data<M>(mean), *s = mutable_data<M>(square);
   at::parallel_for(0, param.numel(), kRange, [&](int64_t begin, int64_t end) {
-    adamw_range(p + begin, precise ? precise + begin : nullptr, g + begin, m + begin, s + begin, end - begin, f);
+    adamw_range<V>(p + begin, precise ? precise + begin : nullptr, g + begin, m + begin, s + begin, end - begin, f);
   });
 }
 
-template <typename P, typename G>
-void adamw_moments(
-    const at::Tensor& param, const at::Tensor* master, const at::Tensor& grad, const at::Tensor& mean, const at::Tensor& square, const AdamWFactors& f) {
-  mean.scalar_type() == at::kFloat ? adamw<P, G, float>(param, master, grad, mean, square, f) : adamw<P, G, bf16>(param, master, grad, mean, square, f);
-}
-
-template <typename P>
-void adamw_grad(
-    const at::Tensor& param, const at::Tensor* master, const at::Tensor& grad, const at::Tensor& mean, const at::Tensor& square, const AdamWFactors& f) {
-  grad.scalar_type() == at::kFloat ? adamw_moments<P, float>(param, master, grad, mean, square, f)
-                                   : adamw_moments<P, bf16>(param, master, grad, mean, square, f);
+// The kinds may be mixed: vectors that run bf16 run all of them.
+void update(const at::Tensor& param, const at::Tensor* master, const at::Tensor& grad, const at::Tensor& mean, const at::Tensor& square, const AdamWFactors& f) {
+  by_vectors(at::kBFloat16, [&](auto* vectors) {
+    by_element(param.scalar_type(), [&](auto* p) {
+      by_element(grad.scalar_type(), [&](auto* g) {
+        by_element(mean.scalar_type(), [&](auto* m) {
+          adamw<MONOPASS_TYPE(vectors), MONOPASS_TYPE(p), MONOPASS_TYPE(g), MONOPASS_TYPE(m)>(param, master, grad, mean, square, f);
+        });
+      });
+    });
+  });
 }
 
 bool usable(const at::Tensor& t, int64_t count) {
@@ -66,8 +67,7 @@ char* monopass_adamw(
     f.inverse_root_correction2 = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(beta2, static_cast<double>(step))));
     f.eps = static_cast<float>(eps);
     f.grad_scale = static_cast<float>(grad_scale);
-    param->scalar_type() == at::kFloat ? adamw_grad<float>(*param, master, *grad, *mean, *square, f)
-                                       : adamw_grad<bf16>(*param, master, *grad, *mean, *square, f);
+    update(*param, master, *grad, *mean, *square, f);
     param->unsafeGetTensorImpl()->bump_version();
   });
 }
@@ -92,9 +92,9 @@ char* monopass_sum_of_squares(const at::Tensor* const* tensors, int64_t count, d
       for (int64_t i = begin; i < end; ++i) {
         const auto& range = ranges[i];
         const int64_t length = std::min(kRange, range.tensor->numel() - range.begin);
-        const void* at = range.tensor->const_data_ptr();
-        sums[i] = range.tensor->scalar_type() == at::kFloat ? sum_of_squares_range(static_cast<const float*>(at) + range.begin, length)
-                                                            : sum_of_squares_range(static_cast<const bf16*>(at) + range.begin, length);
+        by_kind(range.tensor->scalar_type(), [&](auto* tag, auto* vectors) {
+          sums[i] = sum_of_squares_range<MONOPASS_TYPE(vectors)>(data<MONOPASS_TYPE(tag)>(*range.tensor) + range.begin, length);
+        });
       }
     });
     *sum = 0.0;

@@ -1,5 +1,4 @@
-// Vectors of 16 floats and small matrix products. For files compiled for AVX-512 only (*_avx512.cpp): everything is internal
-// to the file that includes it, so that no other part of the program can pick up an AVX-512 copy.
+// AVX-512's words for simd.h: a vector of 16 floats is one register. Its bf16 part multiplies pairs of bf16.
 #pragma once
 
 #include <immintrin.h>
@@ -12,55 +11,72 @@
 namespace monopass {
 namespace {
 
-inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+// Who runs what is compiled with these words.
+using Vectors = Avx512;
 
-inline __mmask16 first_lanes(int64_t n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : static_cast<__mmask16>((1u << n) - 1); }
+using Vec = __m512;    // 16 floats, with the operators + - * /
+using Ints = __m512i;  // 16 int32
+using Mask = __mmask16;
 
-inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
-inline __m512 load(const bf16* p) {
+// Vectors that a row of a product in registers may have: 6 x 4 sums, 4 columns and a value of the row are 29 of 32 registers.
+constexpr int64_t kVectorsInRegisters = 4;
+
+inline Mask first_lanes(int64_t n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : static_cast<Mask>((1u << n) - 1); }
+
+inline Vec zeros() { return _mm512_setzero_ps(); }
+inline Vec all(float x) { return _mm512_set1_ps(x); }
+
+// Loads and stores of some lanes take the first ones only, and leave memory behind them alone; other lanes load as zero.
+inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
+inline Vec load(const bf16* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
 }
-inline __m512 load(const float* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
-inline __m512 load(const bf16* p, __mmask16 m) {
+inline Vec load(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
+inline Vec load(const bf16* p, Mask m) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16));
 }
-inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
-inline void store(bf16* p, __m512 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x)); }
-inline void store(float* p, __m512 x, __mmask16 m) { _mm512_mask_storeu_ps(p, m, x); }
-inline void store(bf16* p, __m512 x, __mmask16 m) { _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x)); }
+inline void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
+inline void store(bf16* p, Vec x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x)); }
+inline void store(float* p, Vec x, Mask m) { _mm512_mask_storeu_ps(p, m, x); }
+inline void store(bf16* p, Vec x, Mask m) { _mm256_mask_storeu_epi16(p, m, (__m256i)_mm512_cvtneps_pbh(x)); }
 
 // Rounds to what T can hold.
 template <typename T>
-inline __m512 rounded(__m512 x);
+inline Vec rounded(Vec x);
 template <>
-inline __m512 rounded<float>(__m512 x) { return x; }
+inline Vec rounded<float>(Vec x) { return x; }
 template <>
-inline __m512 rounded<bf16>(__m512 x) {
+inline Vec rounded<bf16>(Vec x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x)), 16));
 }
 
-// 2^x, relative error below 2e-7; 0 below -149.
-inline __m512 exp2_ps(__m512 x) {
-  x = _mm512_max_ps(x, _mm512_set1_ps(-200.f));
-  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(x, n);
-  // Taylor series of 2^f on [-0.5, 0.5].
-  __m512 p = _mm512_set1_ps(1.5403530e-4f);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, n);
+inline Vec fmadd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
+inline Vec fmsub(Vec a, Vec b, Vec c) { return _mm512_fmsub_ps(a, b, c); }    // a * b - c
+inline Vec fnmadd(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
+inline Vec larger(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec square_root(Vec x) { return _mm512_sqrt_ps(x); }
+inline Vec nearest_integer(Vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Vec times_power_of_two(Vec x, Vec power) { return _mm512_scalef_ps(x, power); }
+
+// x, zero outside the mask.
+inline Vec keep(Mask m, Vec x) { return _mm512_maskz_mov_ps(m, x); }
+// In the mask the larger one, or the sum; outside `a`.
+inline Vec larger_in(Mask m, Vec a, Vec b) { return _mm512_mask_max_ps(a, m, a, b); }
+inline Vec add_in(Mask m, Vec a, Vec b) { return _mm512_mask_add_ps(a, m, a, b); }
+
+inline float first_of(Vec x) { return _mm512_cvtss_f32(x); }
+inline float sum_of(Vec x) { return _mm512_reduce_add_ps(x); }
+inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
+inline double sum_in_double(Vec x) {
+  return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1))));
 }
-inline __m512 exp_ps(__m512 x) { return exp2_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f))); }
-inline __m512 sigmoid(__m512 x) {
-  const __m512 one = _mm512_set1_ps(1.f);
-  return _mm512_div_ps(one, _mm512_add_ps(one, exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), x))));
-}
+
+inline Ints all_ints(int32_t x) { return _mm512_set1_epi32(x); }
+inline Ints load_ints(const void* p) { return _mm512_loadu_si512(p); }
+inline Mask at_most(Ints a, Ints b) { return _mm512_cmple_epi32_mask(a, b); }
+inline Mask below(Ints a, Ints b) { return _mm512_cmplt_epi32_mask(a, b); }
+inline Mask same(Ints a, Ints b) { return _mm512_cmpeq_epi32_mask(a, b); }
+inline Mask share_bits(Ints a, Ints b) { return _mm512_test_epi32_mask(a, b); }
 
 // The operand of a product: `K` neighbouring inner-dimension elements share a 32-bit lane.
 template <typename T>
@@ -71,7 +87,8 @@ struct Lane<float> {
   using V = __m512;
   static inline V broadcast(const float* p) { return _mm512_set1_ps(*p); }
   static inline V vector(const float* p) { return _mm512_loadu_ps(p); }
-  static inline __m512 dot(__m512 acc, V a, V b) { return _mm512_fmadd_ps(a, b, acc); }
+  static inline V first(const float* p, int64_t count) { return _mm512_maskz_loadu_ps(first_lanes(count), p); }
+  static inline Vec dot(Vec acc, V a, V b) { return _mm512_fmadd_ps(a, b, acc); }
 };
 template <>
 struct Lane<bf16> {
@@ -83,83 +100,11 @@ struct Lane<bf16> {
     return (V)_mm512_set1_epi32(pair);
   }
   static inline V vector(const bf16* p) { return (V)_mm512_loadu_si512(p); }
-  static inline __m512 dot(__m512 acc, V a, V b) { return _mm512_dpbf16_ps(acc, a, b); }
-};
-
-// c [MR, 16 * NR] = or += a [MR, steps * K] (rows `lda` apart) times b ([steps, columns, K], steps `ldb` apart).
-template <typename T, int MR, int NR>
-inline void micro(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t steps, float* c, int64_t ldc, bool add) {
-  using L = Lane<T>;
-  __m512 acc[MR][NR];
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < NR; ++j) acc[i][j] = add ? _mm512_loadu_ps(c + i * ldc + 16 * j) : _mm512_setzero_ps();
+  static inline V first(const bf16* p, int64_t count) {
+    const __mmask32 m = count >= 32 ? 0xffffffffu : (1u << count) - 1;
+    return (V)_mm512_maskz_loadu_epi16(m, p);
   }
-  for (int64_t p = 0; p < steps; ++p) {
-    typename L::V row[NR];
-#pragma GCC unroll 4
-    for (int j = 0; j < NR; ++j) row[j] = L::vector(b + p * ldb + j * 16 * L::K);
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i) {
-      const typename L::V x = L::broadcast(a + i * lda + p * L::K);
-#pragma GCC unroll 4
-      for (int j = 0; j < NR; ++j) acc[i][j] = L::dot(acc[i][j], x, row[j]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < NR; ++j) _mm512_storeu_ps(c + i * ldc + 16 * j, acc[i][j]);
-  }
-}
-
-template <typename T, int NR>
-inline void micro_rows(int rows, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t steps, float* c, int64_t ldc, bool add) {
-  switch (rows) {
-    case 6: return micro<T, 6, NR>(a, lda, b, ldb, steps, c, ldc, add);
-    case 5: return micro<T, 5, NR>(a, lda, b, ldb, steps, c, ldc, add);
-    case 4: return micro<T, 4, NR>(a, lda, b, ldb, steps, c, ldc, add);
-    case 3: return micro<T, 3, NR>(a, lda, b, ldb, steps, c, ldc, add);
-    case 2: return micro<T, 2, NR>(a, lda, b, ldb, steps, c, ldc, add);
-    default: return micro<T, 1, NR>(a, lda, b, ldb, steps, c, ldc, add);
-  }
-}
-
-// How the tasks of attention multiply: c [rows, 16 * vectors] = or += a [rows, steps * K] times b [steps, columns, K], as in `micro`.
-template <typename M>
-struct Products;
-
-template <>
-struct Products<Vectors> {
-  static constexpr int64_t kStrip = 6;         // rows taken at a time
-  static constexpr int64_t kColumns = 16;      // what columns, and inner lengths of bf16, are a multiple of
-  static constexpr int64_t kKeyBlock = 256;    // forward: keys a tile of queries visits at a time
-  static constexpr int64_t kBackwardKeys = 48;
-
-  // What a task holds while it multiplies.
-  struct Session {
-    Session() {}
-  };
-
-  template <typename T>
-  static void product(int64_t rows, int64_t vectors, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t steps, float* c, int64_t ldc, bool add) {
-    while (vectors > 0) {
-      const int64_t take = vectors == 5 || vectors == 6 || vectors == 3 ? 3 : min64(vectors, 4);
-      for (int64_t r = 0; r < rows; r += kStrip) {
-        const int count = static_cast<int>(min64(kStrip, rows - r));
-        switch (take) {
-          case 4: micro_rows<T, 4>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
-          case 3: micro_rows<T, 3>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
-          case 2: micro_rows<T, 2>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
-          default: micro_rows<T, 1>(count, a + r * lda, lda, b, ldb, steps, c + r * ldc, ldc, add); break;
-        }
-      }
-      b += take * 16 * Lane<T>::K;
-      c += take * 16;
-      vectors -= take;
-    }
-  }
+  static inline Vec dot(Vec acc, V a, V b) { return _mm512_dpbf16_ps(acc, a, b); }
 };
 
 // 16 x 16 transpose of 32-bit elements: row i of `from` (rows `ld_bytes` apart; from `rows` on they count as zero) becomes column
@@ -194,38 +139,12 @@ inline void transpose16(const void* from, int64_t ld_bytes, int64_t rows, void* 
   }
 }
 
-// to [width / K, columns, K] from `rows` rows of `width` elements (`ld` apart); columns from `rows` to `columns` (a multiple of 16)
-// become zero.
-template <typename T>
-inline void pack_inner(const T* from, int64_t ld, int64_t rows, int64_t columns, int64_t width, T* to) {
-  constexpr int64_t K = Lane<T>::K;
-  const int64_t lanes = width / K;
-  for (int64_t c = 0; c < columns; c += 16) {
-    for (int64_t p = 0; p < lanes; p += 16) {
-      if (lanes - p >= 16) {
-        transpose16(from + c * ld + p * K, ld * sizeof(T), rows - c, to + (p * columns + c) * K, columns);
-      } else {
-        for (int64_t i = p; i < lanes; ++i) {
-          for (int64_t j = c; j < c + 16; ++j) {
-            for (int64_t e = 0; e < K; ++e) to[(i * columns + j) * K + e] = j < rows ? from[j * ld + i * K + e] : T{};
-          }
-        }
-      }
-    }
-  }
-}
-
 // Two rows of 16 bf16 -> 16 pairs.
 inline __m512i interleave(__m256i even, __m256i odd) {
   return _mm512_or_si512(_mm512_cvtepu16_epi32(even), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
 }
 
-// to [rows / K, width, K] from rows of `width` elements; odd rows missing at the end are zero. `width` a multiple of 16.
-inline void pack_rows(const float* const from, int64_t ld, int64_t rows, int64_t padded, int64_t width, float* to) {
-  for (int64_t i = 0; i < padded; ++i) {
-    for (int64_t j = 0; j < width; j += 16) store(to + i * width + j, i < rows ? load(from + i * ld + j) : _mm512_setzero_ps());
-  }
-}
+// `pack_rows` of simd.h for bf16: neighbouring rows are paired.
 inline void pack_rows(const bf16* const from, int64_t ld, int64_t rows, int64_t padded, int64_t width, bf16* to) {
   for (int64_t i = 0; i < padded; i += 2) {
     for (int64_t j = 0; j < width; j += 16) {
@@ -235,6 +154,14 @@ inline void pack_rows(const bf16* const from, int64_t ld, int64_t rows, int64_t 
       _mm512_storeu_si512(to + i * width + j * 2, interleave(even, odd));
     }
   }
+}
+
+// An element of a row of keys, stored where its pair will be read: even keys clear their partner, odd keys fill it.
+inline void store_paired(bf16* to, int64_t key, int64_t columns, int64_t column, Vec x) {
+  int32_t* at = reinterpret_cast<int32_t*>(to) + (key / 2) * columns + column;
+  const __m512i bits = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
+  const __m512i both = key % 2 ? _mm512_or_si512(_mm512_loadu_si512(at), _mm512_slli_epi32(bits, 16)) : bits;
+  _mm512_storeu_si512(at, both);
 }
 
 }  // namespace

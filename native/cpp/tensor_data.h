@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "attention_kernels.h"
+#include "cpu.h"
 
 namespace monopass {
 
@@ -16,14 +17,26 @@ const T* data(const at::Tensor& t) { return static_cast<const T*>(t.const_data_p
 template <typename T>
 T* mutable_data(const at::Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
 
-// Calls `body` with a null pointer of the element type.
+// Call `body` with a null pointer of the element type; of the vectors that run kernels for `kind` here; of both.
 template <typename F>
-void by_kind(const at::Tensor& t, F&& body) {
-  if (t.scalar_type() == at::kFloat) {
+void by_element(at::ScalarType kind, F&& body) {
+  if (kind == at::kFloat) {
     body(static_cast<float*>(nullptr));
   } else {
     body(static_cast<bf16*>(nullptr));
   }
+}
+template <typename F>
+void by_vectors(at::ScalarType kind, F&& body) {
+  if (vectors_for(kind) == VectorSet::kAvx512) {
+    body(static_cast<Avx512*>(nullptr));
+  } else {
+    body(static_cast<Avx2*>(nullptr));
+  }
+}
+template <typename F>
+void by_kind(at::ScalarType kind, F&& body) {
+  by_element(kind, [&](auto* tag) { by_vectors(kind, [&](auto* vectors) { body(tag, vectors); }); });
 }
 #define MONOPASS_TYPE(tag) std::remove_pointer_t<decltype(tag)>
 

@@ -1,13 +1,13 @@
 //! What the C++ files offer, and how their errors and tensors become ours.
 #![allow(unsafe_code, reason = "calls into C++")]
 
-use crate::NativeError;
+use crate::{NativeError, error::unwrap};
 use std::ffi::{CStr, c_char, c_int};
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
-    fn monopass_kernels_run(half: c_int) -> c_int;
+    fn monopass_kernels_run(half: c_int, run: *mut c_int) -> *mut c_char;
     pub(crate) fn monopass_range_attention(
         out: *mut *mut C_tensor,
         q: *const C_tensor,
@@ -95,17 +95,26 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Whether the fused kernels run here for tensors of `kind` on `device`: float32 and bf16 on a processor with AVX-512
-/// (and its bf16 part). The environment variable `MONOPASS_NO_KERNELS` turns them off, `MONOPASS_NO_AMX` only AMX's tiles;
-/// `MONOPASS_BF16_PRODUCTS` (`libtorch`, `float32` or `packed`) says in the processor's place how many rows of bf16 are multiplied.
+/// Whether the fused kernels run here for tensors of `kind` on `device`: float32 and bf16 on a processor with AVX2, faster with AVX-512
+/// (of bf16: with its bf16 part). The environment variable `MONOPASS_VECTORS` (`none`, `avx2` or `avx512`) says what they may use at most,
+/// `MONOPASS_NO_AMX` turns AMX's tiles off; `MONOPASS_PRODUCTS` (`libtorch`, `float32` or `packed`) says in the processor's place how many
+/// rows are multiplied.
+///
+/// # Panics
+/// When `MONOPASS_VECTORS` is none of these words.
 pub fn kernels_run(kind: Kind, device: Device) -> bool {
     let half = match kind {
         Kind::Float => 0,
         Kind::BFloat16 => 1,
         _ => return false,
     };
-    // SAFETY: takes and returns a plain number.
-    device == Device::Cpu && unsafe { monopass_kernels_run(half) } != 0
+    if device != Device::Cpu {
+        return false;
+    }
+    let mut run = 0;
+    // SAFETY: takes a plain number and writes one.
+    unwrap(check("kernels_run", unsafe { monopass_kernels_run(half, &raw mut run) }));
+    run != 0
 }
 
 /// The error a C++ function returned, if any; frees its text.

@@ -112,16 +112,31 @@ pub fn cross_entropy_sum(logits: &Tensor, labels: &Tensor) -> Tensor {
         labels.kind(),
         labels.size()
     );
+    if labels.device() == Device::Cpu {
+        check_labels(labels, size[1]);
+    }
     if !kernels_run(logits.kind(), logits.device()) || labels.device() != Device::Cpu || logits.numel() == 0 {
         return by_tensor_ops::cross_entropy_sum(logits, labels);
     }
-    // SAFETY: live tensors on the CPU, logits of a supported kind with two dimensions, one int64 label a row.
+    // SAFETY: live tensors on the CPU, logits of a supported kind with two dimensions, one int64 label a row, which is one of its columns.
     one("cross_entropy_sum", |out| unsafe { ffi::monopass_cross_entropy_sum(out, logits.as_ptr(), labels.as_ptr()) })
 }
 
+/// Panics at the first label that is no column; libtorch's own message names no row, and on a GPU stops the process.
+fn check_labels(labels: &Tensor, vocab: i64) {
+    let labels = Vec::<i64>::try_from(labels).expect("labels are int64, checked above");
+    let wrong = labels.iter().enumerate().find(|(_, label)| **label != IGNORED && !(0..vocab).contains(*label));
+    if let Some((row, label)) = wrong {
+        panic!("label {label} of row {row}, wanted 0 <= label < {vocab} (or {IGNORED} for none)");
+    }
+}
+
+/// Label of a row that counts nothing.
+const IGNORED: i64 = -100;
+
 /// `x` `[.., in]` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`. At most 16 rows without a gradient (decoding)
-/// take a kernel that reads the weights once at the speed of memory; 128 rows and more of bf16 a product of packed weights where the
-/// processor's vectors are fast at it (AMD), and one in float32 where they are slow (Intel without AMX); everything else is libtorch's own product.
+/// take a kernel that reads the weights once at the speed of memory; more rows a product of packed weights on AMD, bf16 on Intel without AMX or
+/// AVX-512 one in float32; everything else is libtorch's own product.
 ///
 /// # Panics
 /// When shapes or kinds do not fit, as tch's own operations do.

@@ -315,17 +315,28 @@ fn dropped_attention_is_missing_from_counts_and_gradients_alike() {
     }
 }
 
-/// The processor decides how many rows of bf16 are multiplied; here every way is taken, in a process of its own.
+/// The processor decides on vectors and products; here every way that it has is taken, each in a process of its own.
 #[test]
-fn operations_and_attention_are_right_whichever_way_bf16_is_multiplied() {
-    const CHOICE: &str = "MONOPASS_BF16_PRODUCTS";
-    if std::env::var_os(CHOICE).is_some() {
+fn operations_and_attention_are_right_whichever_way_they_are_computed() {
+    const VECTORS: &str = "MONOPASS_VECTORS";
+    if std::env::var_os(VECTORS).is_some() {
         return;
     }
-    for choice in ["libtorch", "float32", "packed"] {
+    for (vectors, products) in [
+        ("none", "float32"),
+        ("avx2", "float32"),
+        ("avx2", "packed"),
+        ("avx512", "libtorch"),
+        ("avx512", "float32"),
+        ("avx512", "packed"),
+    ] {
         let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
-        let run = tests.args(["ops::tests", "attention::tests"]).env(CHOICE, choice).output().unwrap();
+        tests.args(["ops::tests", "attention::tests", "optim::tests"]);
+        let run = tests.env(VECTORS, vectors).env("MONOPASS_PRODUCTS", products).output().unwrap();
         let text = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success() && text.contains("linear_equals_the_product ... ok"), "{choice}: {text}");
+        assert!(
+            run.status.success() && text.contains("linear_equals_the_product ... ok"),
+            "{vectors} {products}: {text}"
+        );
     }
 }
