@@ -1,9 +1,10 @@
 """Monopass beside Hugging Face transformers in one sitting: training step and decoding, and their ratios.
 
-    python compare.py --model DIR [--monopass target/debug/monopass] [--dtype bf16] [--steps 5] [--pairs 1]
+    python compare.py --model DIR [--monopass target/debug/monopass] [--dtype bf16] [--peer-dtype fp32] [--steps 5] [--pairs 1]
 
 Starts `monopass bench train-step`, `monopass bench decode` and the two scripts beside this one in turn, each alone and
-each as its own process, on the same folder and in the same precision. The peer runs twice: as its users start it, and
+each as its own process, on the same folder and in the same precision, unless the peer is given another (float32 is its faster one where
+the processor has no vectors for bf16). The peer runs twice: as its users start it, and
 with glibc told to keep freed blocks, which is what `monopass` does for itself. Prints a Markdown table. With `--pairs` the training step is measured so many times,
 ours and the peer's in turn, and the table's line is the pair with the middle ratio; a shared machine is rarely quiet for long.
 """
@@ -34,13 +35,14 @@ def main():
     parser.add_argument("--model", required=True, help="Hugging Face folder")
     parser.add_argument("--monopass", default="target/debug/monopass")
     parser.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--peer-dtype", choices=["bf16", "fp32"], help="default: that of --dtype")
     parser.add_argument("--steps", default="5")
     parser.add_argument("--pairs", type=int, default=1, help="measurements of the training step; an odd number")
     options = parser.parse_args()
 
     shared = ["--model", options.model]
     ours = [options.monopass, "bench"]
-    peer = lambda script: [sys.executable, HERE / script, *shared, "--dtype", options.dtype, "--json"]
+    peer = lambda script: [sys.executable, HERE / script, *shared, "--dtype", options.peer_dtype or options.dtype, "--json"]
     pairs = []
     for _ in range(options.pairs):
         step = figures([*ours, "train-step", *shared, "--precision", options.dtype, "--steps", options.steps, "--json"])

@@ -5,7 +5,7 @@
 The peer follows the published procedure, written anew: the tree mask is copied row by row into a dense matrix over prompt and
 tree, the model reads both under it, and every step of the ranking rebuilds the Moebius coefficients of every group from a copy of all
 subset probabilities. `peer, mask kept` is the strongest form of the same peer: the mask is built once and kept, and the
-ranking is taken to cost nothing. Both sides run on the same random prompt lengths, in bfloat16, in processes of their own.
+ranking is taken to cost nothing. Both sides run on the same random prompt lengths, ours in bfloat16, in processes of their own.
 """
 
 import argparse
@@ -46,6 +46,9 @@ def build_tree(groups, separator):
             parent = len(ids) - 1
         state[subset] = parent
     return ids, parents, depths, state
+
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def dense_mask(prompt, parents, dtype):
@@ -91,14 +94,14 @@ def rank(targets, duals, probabilities, head, n):
 
 
 def peer(options):
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.peer_dtype]).eval()
     n, k, length = options.candidates, options.groups, options.prompt_tokens
     targets, duals = divide(n, k)
     ids, parents, depths, state = build_tree(targets + duals, [n, n + 1, n + 2])
     letters = model.lm_head.weight[:n]
     head = [torch.randn(n, n), torch.randn(n), torch.randn(n, n), torch.randn(n)]
     positions = torch.tensor([list(range(length)) + [length + depth for depth in depths]])
-    kept = dense_mask(length, parents, torch.bfloat16)
+    kept = dense_mask(length, parents, model.dtype)
     times = {"prompt_pass": [], "published": [], "mask_kept": [], "generate": []}
     for round_number in range(options.repeats + 1):
         prompt = torch.randint(0, model.config.vocab_size, (1, length))
@@ -118,7 +121,7 @@ def peer(options):
             return dict(zip(rows, stacked))
 
         timed("prompt_pass", lambda: model(input_ids=prompt, use_cache=False, logits_to_keep=1))
-        timed("published", lambda: rank(targets, duals, tree_pass(dense_mask(length, parents, torch.bfloat16)), head, n))
+        timed("published", lambda: rank(targets, duals, tree_pass(dense_mask(length, parents, model.dtype)), head, n))
         timed("mask_kept", lambda: tree_pass(kept))
         settings = dict(do_sample=False, min_new_tokens=4 * n - 1, max_new_tokens=4 * n - 1, pad_token_id=0)
         timed("generate", lambda: model.generate(prompt, attention_mask=torch.ones_like(prompt), **settings))
@@ -133,6 +136,7 @@ def main():
     parser.add_argument("--groups", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=1500)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peer-dtype", choices=DTYPES, default="bf16", help="fp32 is faster where the processor has no vectors for bf16")
     parser.add_argument("--peer", action="store_true", help="only the peer's figures, as JSON")
     options = parser.parse_args()
     if options.peer:
@@ -143,7 +147,7 @@ def main():
     decoders = ["autoregressive", "autoregressive_forced", f"{{one_pass: {{n_group: {options.groups}}}}}", "single_token"]
     named = [part for decoder in decoders for part in ("--decoder", decoder)]
     ours = figures([options.monopass, "bench", "decode", "--model", options.model, *numbers, *named, "--json"])
-    theirs = figures([sys.executable, __file__, "--peer", "--model", options.model, *numbers, "--groups", str(options.groups)])
+    theirs = figures([sys.executable, __file__, "--peer", "--model", options.model, *numbers, "--groups", str(options.groups), "--peer-dtype", options.peer_dtype])
     timings = {timing["name"]: timing for timing in ours["timings"]}
     one_pass = next(timing for name, timing in timings.items() if name.startswith("one_pass"))
     seconds = one_pass["seconds"]
@@ -152,7 +156,7 @@ def main():
     rows += [(f"transformers {name}", value) for name, value in theirs.items() if name != "tree_tokens"]
     for name, value in rows:
         print(f"| {name} | {value:.3f} | {value / seconds:.2f} |")
-    print(f"\none_pass over a bare prompt pass: {one_pass['prompt_passes']:.2f}; after the model: {100 * one_pass['share_after_model']:.1f} %")
+    print(f"\npeer in {options.peer_dtype}; one_pass over a bare prompt pass: {one_pass['prompt_passes']:.2f}; after the model: {100 * one_pass['share_after_model']:.1f} %")
     print(f"tree tokens: {theirs['tree_tokens']}; {ours['protocol']}")
 
 

@@ -45,7 +45,7 @@ struct Gated {
 };
 
 template <int R, typename Result>
-inline void strip(Rows<Vectors> x, int64_t inner, const Value* packed, const Result& result) {
+__attribute__((noinline)) void strip(Rows<Vectors> x, int64_t inner, const Value* packed, const Result& result) {
   using L = Lane<Value>;
   Vec sum[R][kVectors];
 #pragma GCC unroll 8
