@@ -100,6 +100,19 @@ Products products_of(c10::ScalarType kind) {
 
 }  // namespace monopass
 
-extern "C" char* monopass_kernels_run(int half, int* run) {
+extern "C" {
+
+char* monopass_kernels_run(int half, int* run) {
   return monopass::guarded([&] { *run = monopass::kernels_run(half ? c10::ScalarType::BFloat16 : c10::ScalarType::Float); });
 }
+
+// For bf16: a VectorSet, a Products, and whether tiles multiply.
+char* monopass_kernels(int* vectors, int* products, int* tiles) {
+  return monopass::guarded([&] {
+    *vectors = static_cast<int>(monopass::vectors_for(c10::ScalarType::BFloat16));
+    *products = static_cast<int>(monopass::products_of(c10::ScalarType::BFloat16));
+    *tiles = monopass::tiles_run();
+  });
+}
+
+}  // extern "C"

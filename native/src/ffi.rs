@@ -8,6 +8,7 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn monopass_kernels_run(half: c_int, run: *mut c_int) -> *mut c_char;
+    pub(crate) fn monopass_kernels(vectors: *mut c_int, products: *mut c_int, tiles: *mut c_int) -> *mut c_char;
     pub(crate) fn monopass_range_attention(
         out: *mut *mut C_tensor,
         q: *const C_tensor,
@@ -95,13 +96,10 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Whether the fused kernels run here for tensors of `kind` on `device`: float32 and bf16 on a processor with AVX2, faster with AVX-512
-/// (of bf16: with its bf16 part). The environment variable `MONOPASS_VECTORS` (`none`, `avx2` or `avx512`) says what they may use at most,
-/// `MONOPASS_NO_AMX` turns AMX's tiles off; `MONOPASS_PRODUCTS` (`libtorch`, `float32` or `packed`) says in the processor's place how many
-/// rows are multiplied.
+/// Whether the fused kernels run here for tensors of `kind` on `device`; see [`crate::kernels::kernels`].
 ///
 /// # Panics
-/// When `MONOPASS_VECTORS` is none of these words.
+/// When `MONOPASS_VECTORS` is none of its words.
 pub fn kernels_run(kind: Kind, device: Device) -> bool {
     let half = match kind {
         Kind::Float => 0,

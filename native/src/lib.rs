@@ -8,6 +8,7 @@ pub mod c10d;
 mod draws;
 mod error;
 mod ffi;
+pub mod kernels;
 pub mod memory;
 pub mod ops;
 pub mod optim;

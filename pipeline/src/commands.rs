@@ -26,14 +26,19 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use native::NativeError;
 
 use crate::cli::{CheckpointCommand, Cli, Command, ConfigCommand, DataCommand, PromptCommand, RunsCommand};
+use crate::failure::UsageError;
 
 /// Runs what the command line asks for.
 ///
 /// # Errors
 /// Whatever stopped the command; [`crate::failure::ending`] says with which code to end.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Err(NativeError::Operation { message, .. }) = native::kernels::kernels() {
+        return Err(UsageError::new(message, "unset the variable: the processor is asked then").into());
+    }
     match cli.command {
         Command::Run(args) => experiment::run(&args, experiment::Until::All),
         Command::Prepare(args) => experiment::run(&args, experiment::Until::Prepare),

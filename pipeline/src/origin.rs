@@ -19,7 +19,7 @@ pub struct Origin {
     pub program: String,
     /// Where the model ran: `Cpu`, `Cuda(0)`.
     pub device: String,
-    /// As the processor calls itself, and what it has for bf16.
+    /// As the processor calls itself, and the most that it has for bf16.
     pub processor: String,
     /// Cores this process may use.
     pub cores: usize,
@@ -111,8 +111,8 @@ fn processor(cpuinfo: &str) -> String {
     };
     let name = value("model name").filter(|name| !name.is_empty()).unwrap_or("a processor without a name");
     let flags: Vec<&str> = value("flags").unwrap_or_default().split_whitespace().collect();
-    let bf16 = [("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")];
-    match bf16.iter().find(|(flag, _)| flags.contains(flag)) {
+    let most = [("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2")];
+    match most.iter().find(|(flag, _)| flags.contains(flag)) {
         Some((_, words)) => format!("{name} with {words}"),
         None => name.to_owned(),
     }
@@ -123,9 +123,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_is_named_with_what_it_has_for_bf16() {
+    fn a_processor_is_named_with_the_most_it_has_for_bf16() {
         let text = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx512_bf16 avx\n\nprocessor\t: 1\n";
         assert_eq!(processor(text), "AMD EPYC with AVX512-BF16");
+        assert_eq!(processor("model name : Core\nflags : avx avx2 bmi1\n"), "Core with AVX2");
         assert_eq!(processor("model name : Xeon\nflags : fpu\n"), "Xeon");
         assert_eq!(processor(""), "a processor without a name");
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,20 @@ impl Inputs {
     pub fn path(&mut self, name: &str, path: &Path) -> anyhow::Result<()> {
         self.0.insert(name.to_owned(), hash_path(path)?);
         Ok(())
+    }
+
+    /// The names, sizes and times of a folder's files: of models, which are too large to read for it.
+    pub fn listing(&mut self, name: &str, folder: &Path) -> anyhow::Result<()> {
+        let listed = || format!("cannot list `{}`", folder.display());
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).with_context(listed)? {
+            let path = entry.with_context(listed)?.path();
+            let metadata = fs::metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            let changed = metadata.modified().with_context(listed)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            files.push((path, metadata.len(), changed));
+        }
+        files.sort();
+        self.settings(name, &files)
     }
 
     /// One hash over all.

@@ -20,9 +20,9 @@ fn workplace() -> Workplace {
     place
 }
 
-fn start(place: &Workplace) -> Child {
+fn start(place: &Workplace, arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_monopass"));
-    command.current_dir(place.path("")).args(["train", "tiny.yaml"]);
+    command.current_dir(place.path("")).args(arguments);
     command.env("OMP_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1").env_remove("WORLD_SIZE").env_remove("MONOPASS_LOG");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -58,7 +58,7 @@ fn a_signal_checkpoints_and_the_next_run_ends_in_the_same_bits() {
     let wanted = uninterrupted();
     for signal in [2, 15] {
         let place = workplace();
-        let child = start(&place);
+        let child = start(&place, &["train", "tiny.yaml"]);
         signal_in_the_middle(&place, &child, signal);
         let ended = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -75,7 +75,7 @@ fn a_signal_checkpoints_and_the_next_run_ends_in_the_same_bits() {
 fn a_killed_run_resumes_to_the_same_bits() {
     let wanted = uninterrupted();
     let place = workplace();
-    let mut child = start(&place);
+    let mut child = start(&place, &["train", "tiny.yaml"]);
     signal_in_the_middle(&place, &child, 9);
     child.wait().unwrap();
     let again = place.run(&["train", "tiny.yaml"]).expect_code(0);
@@ -86,9 +86,45 @@ fn a_killed_run_resumes_to_the_same_bits() {
 #[test]
 fn an_interrupted_run_whose_settings_change_starts_anew() {
     let place = workplace();
-    let child = start(&place);
+    let child = start(&place, &["train", "tiny.yaml"]);
     signal_in_the_middle(&place, &child, 15);
     child.wait_with_output().unwrap();
     let text = place.run(&["train", "tiny.yaml", "--set", "train.max_steps=3"]).expect_code(0).stderr;
     assert!(text.contains("unfinished training is discarded"), "{text}");
+}
+
+/// `rank` keeps every query it has ranked, whatever ends it.
+#[test]
+fn a_stopped_rank_goes_on_where_it_was() {
+    let place = Workplace::new(4096);
+    let passages: Vec<String> =
+        (0..8).map(|i| format!(r#"{{"doc_id": "d{i}", "title": "", "text": "x y z"}}"#)).collect();
+    let row = |i: usize| {
+        format!(r#"{{"query_id": "q{i}", "query": "box", "passages": [{}], "origin": "t"}}"#, passages.join(", "))
+    };
+    place.write("lists.jsonl", &(0..600).map(|i| row(i) + "\n").collect::<String>());
+    let to = |out: &'static str| {
+        let prompt = ["--prompt", "{identifiers: alphabetic}", "--window", "3", "--stride", "1"];
+        [&["rank", "--model", "model", "--candidates", "lists.jsonl", "--out", out][..], &prompt].concat()
+    };
+    place.run(&to("whole.txt")).expect_code(0);
+    let part = place.path("run.txt.part");
+    let kept = || fs::read_to_string(&part).map_or(0, |text| text.matches('\n').count());
+    for (signal, code) in [("-2", Some(130)), ("-9", None)] {
+        let before = kept();
+        let child = start(&place, &to("run.txt"));
+        let started = Instant::now();
+        while kept() < before + 20 {
+            assert!(started.elapsed() < Duration::from_secs(120), "nothing ranked after two minutes");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), code, "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(!place.path("run.txt").exists());
+    }
+    let before = kept();
+    let again = place.run(&to("run.txt")).expect_code(0);
+    assert!(before >= 40 && again.stderr.contains(&format!("{before} of 600 queries")), "{before}: {}", again.stderr);
+    assert!(place.read("run.txt") == place.read("whole.txt") && !part.exists());
 }

@@ -35,6 +35,14 @@ pub struct DecoderLine {
     pub all_seconds: Vec<f64>,
 }
 
+impl DecoderLine {
+    /// Of a decoder that ran once.
+    #[must_use]
+    pub fn once(decoder: &str, ranking: Reranked) -> Self {
+        Self { decoder: decoder.to_owned(), all_seconds: vec![ranking.seconds], ranking }
+    }
+}
+
 impl PredictionLine {
     /// As rows of a `rankings` set.
     pub fn records(&self) -> impl Iterator<Item = RankingRecord> + '_ {
@@ -107,7 +115,10 @@ impl Predictions {
     }
 
     /// Adds a query's line, in the file first.
-    pub(crate) fn add(&mut self, sample: &RankingSample, decoders: Vec<DecoderLine>) -> Result<(), EvaluatorError> {
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn add(&mut self, sample: &RankingSample, decoders: Vec<DecoderLine>) -> Result<(), EvaluatorError> {
         let line = PredictionLine {
             content_key: self.content_key.clone(),
             query_id: sample.query_id.clone(),

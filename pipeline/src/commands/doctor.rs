@@ -68,15 +68,14 @@ fn gpus() -> Finding {
 
 fn cpu() -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    let has = |flag: &str| flags.split_whitespace().any(|found| found == flag);
-    let bf16 = has("avx512_bf16") || has("amx_bf16");
     let threads = tch::get_num_threads();
+    let kernels = native::kernels::kernels();
+    let bare = kernels.as_ref().is_ok_and(|kernels| kernels.vectors == native::kernels::Vectors::None);
+    let kernels = kernels.map_or_else(|error| error.to_string(), |kernels| kernels.to_string());
     Finding {
         name: "cpu",
-        found: format!("{cores} cores, {threads} threads, bf16 instructions {}", if bf16 { "yes" } else { "no" }),
-        trouble: (!bf16).then(|| "bf16 is emulated here: `precision: fp32` may be faster".to_owned()),
+        found: format!("{cores} cores, {threads} threads; kernels: {kernels}"),
+        trouble: bare.then(|| "without AVX2 libtorch's own operations run, several times slower".to_owned()),
     }
 }
 

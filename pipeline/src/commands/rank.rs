@@ -1,15 +1,15 @@
 //! `monopass rank`: candidate lists in, a TREC run out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context as _;
 use data::prompt::{PromptBuilder, PromptConfig};
 use data::sources::{JsonlConfig, RankingSetConfig, RetrieveResultsConfig, SourceConfig, TrecConfig};
 use data::{RankingSample, TrecRun};
-use evaluator::decode::{BuildDecoder, RepairCounts};
+use evaluator::decode::{BuildDecoder, DecoderKind, RepairCounts};
+use evaluator::evaluate::{DecoderLine, Predictions};
 use evaluator::sliding::{WindowConfig, rerank};
 use serde_json::json;
 
@@ -17,10 +17,12 @@ use super::bench::decoder;
 use super::print_json;
 use crate::cli::RankArgs;
 use crate::config::decode::decode;
-use crate::failure::{InputError, UsageError};
+use crate::failure::{InputError, Interrupted, UsageError};
 use crate::head_parts::HeadParts;
 use crate::interrupt::StopFlag;
 use crate::model_source::{self, LoadedModel, ModelNote};
+use crate::progress::QueryProgress;
+use crate::stamp::Inputs;
 
 /// Runs the command.
 ///
@@ -55,31 +57,42 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     };
     let decoder = kind.build(&with)?;
     let stop = StopFlag::listen()?;
+    let heads: Vec<RankingSample> = samples.iter().map(|sample| first(sample, args.top_k)).collect();
+    let part = part_of(&args.out);
+    let mut ranked = Predictions::open(&part, &content_key(args, &loaded, &prompts, &kind, &window, &heads)?, &heads)?;
+    if !ranked.is_empty() {
+        tracing::info!("going on with `{}`: {} of {} queries", part.display(), ranked.len(), samples.len());
+    }
     let mut run = TrecRun::new(format!("monopass-{kind}"));
     let mut repair = RepairCounts::default();
     let (mut passes, mut seconds) = (0u64, 0.0);
-    let started = Instant::now();
-    for (number, sample) in samples.iter().enumerate() {
-        stop.check()?;
-        let head = sample.select(&(0..sample.passages.len().min(args.top_k) as u16).collect::<Vec<_>>());
-        let ranked = rerank(&loaded.model, decoder.as_ref(), &prompts, &head, &window)?;
-        repair.add(&ranked.repair);
-        passes += u64::from(ranked.forward_passes);
-        seconds += ranked.seconds;
+    let mut progress = QueryProgress::new("ranking");
+    for (number, (sample, head)) in samples.iter().zip(&heads).enumerate() {
+        if stop.is_set() {
+            let saved = format!("ranked queries are kept in `{}`; the same command goes on from there", part.display());
+            return Err(Interrupted { saved }.into());
+        }
+        if ranked.get(&sample.query_id).is_none() {
+            let ranking = rerank(&loaded.model, decoder.as_ref(), &prompts, head, &window)?;
+            ranked.add(head, vec![DecoderLine::once(&kind.to_string(), ranking)])?;
+        }
+        let Some(line) = ranked.get(&sample.query_id) else { continue };
+        let ranking = &line.decoders[0].ranking;
+        repair.add(&ranking.repair);
+        passes += u64::from(ranking.forward_passes);
+        seconds += ranking.seconds;
         let tail = sample.passages.iter().skip(args.top_k);
-        let ids: Vec<&str> = ranked
+        let ids: Vec<&str> = ranking
             .order
             .iter()
             .map(|index| head.passages[usize::from(*index)].doc_id.as_str())
             .chain(tail.map(|passage| passage.doc_id.as_str()))
             .collect();
         run.push_ranking(&sample.query_id, ids.into_iter());
-        if (number + 1) % 10 == 0 || number + 1 == samples.len() {
-            let each = started.elapsed().as_secs_f64() / (number + 1) as f64;
-            tracing::info!("{} of {} queries, {each:.2} s each", number + 1, samples.len());
-        }
+        progress.show(number + 1, samples.len());
     }
     run.write(&args.out)?;
+    std::fs::remove_file(&part).with_context(|| format!("cannot remove `{}`", part.display()))?;
     if args.json {
         return print_json(&json!({
             "run": args.out, "decoder": kind, "queries": samples.len(), "seconds": seconds,
@@ -95,6 +108,52 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The candidates that are ranked; those behind them keep their places.
+fn first(sample: &RankingSample, top_k: usize) -> RankingSample {
+    sample.select(&(0..sample.passages.len().min(top_k) as u16).collect::<Vec<_>>())
+}
+
+/// Where ranked queries are kept until all are.
+fn part_of(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    out.with_file_name(name)
+}
+
+/// A hash of all that the prompts may show.
+fn texts(heads: &[RankingSample]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for sample in heads {
+        let passages = sample.passages.iter().flat_map(|passage| [&passage.title, &passage.text]);
+        for text in std::iter::once(&sample.query).chain(passages) {
+            hasher.update(text.as_bytes()).update(&[0]);
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// What a ranking depends on besides its candidates: a part of another is not gone on with.
+fn content_key(
+    args: &RankArgs,
+    loaded: &LoadedModel,
+    prompts: &PromptBuilder,
+    kind: &DecoderKind,
+    window: &WindowConfig,
+    heads: &[RankingSample],
+) -> anyhow::Result<String> {
+    let mut inputs = Inputs::new();
+    inputs.settings("decoder", kind)?;
+    inputs.settings("window", window)?;
+    inputs.hash("prompt", prompts.hash());
+    inputs.hash("texts", texts(heads));
+    inputs.settings("precision", &format!("{:?}", loaded.model.kind()))?;
+    inputs.listing("model", &loaded.folder)?;
+    if let Some(head) = &args.head {
+        inputs.path("head", head)?;
+    }
+    Ok(inputs.digest())
 }
 
 /// The prompt asked for, else the one the model was trained with, else RankZephyr's.
