@@ -11,7 +11,7 @@ use crate::config::check::load_checked;
 use crate::config::problem::ConfigError;
 use crate::config::reference::reference_page;
 use crate::config::resolved::to_yaml;
-use crate::config::schema::experiment_schema;
+use crate::config::schema::editor_schema;
 use crate::failure::UsageError;
 
 /// Lists experiment files with the first comment line of each.
@@ -96,5 +96,5 @@ pub fn schema(markdown: bool) -> anyhow::Result<()> {
         print!("{}", reference_page());
         return Ok(());
     }
-    print_json(&experiment_schema())
+    print_json(&editor_schema())
 }
