@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 
 #include "shim.h"
@@ -33,23 +35,24 @@ bool tiles_are_ours() {
 }
 #endif
 
-// What the environment allows at most.
-VectorSet allowed() {
+// What the environment allows at most: its place in this list.
+int allowed() {
+  constexpr const char* kWords[] = {"none", "avx2", "avx512f", "avx512"};
   const char* wanted = std::getenv("MONOPASS_VECTORS");
   const std::string name = wanted ? wanted : "avx512";
-  if (name == "none") return VectorSet::kNone;
-  if (name == "avx2") return VectorSet::kAvx2;
-  TORCH_CHECK(name == "avx512", "MONOPASS_VECTORS is `", name, "`, wanted none, avx2 or avx512");
-  return VectorSet::kAvx512;
+  const auto* found = std::find(std::begin(kWords), std::end(kWords), name);
+  TORCH_CHECK(found != std::end(kWords), "MONOPASS_VECTORS is `", name, "`, wanted none, avx2, avx512f or avx512");
+  return static_cast<int>(found - std::begin(kWords));
 }
 
 VectorSet widest(bool half) {
 #ifdef MONOPASS_X86
-  const VectorSet most = allowed();
+  const int most = allowed();
+  const bool pairs = most >= 3 && __builtin_cpu_supports("avx512bf16");
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && (!half || __builtin_cpu_supports("avx512bf16"));
-  if (most == VectorSet::kAvx512 && wide) return VectorSet::kAvx512;
-  if (most != VectorSet::kNone && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return VectorSet::kAvx2;
+      __builtin_cpu_supports("avx512vl") && (!half || pairs);
+  if (most >= 2 && wide) return VectorSet::kAvx512;
+  if (most >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return VectorSet::kAvx2;
 #else
   (void)half;
 #endif

@@ -17,7 +17,8 @@ namespace monopass {
 enum class VectorSet { kNone, kAvx2, kAvx512 };
 
 // The widest ones that this processor has for tensors of `kind` (float32 or bf16; AVX-512 needs its bf16 part for that), or what the
-// environment variable `MONOPASS_VECTORS` allows at most: `none`, `avx2` or `avx512`. `kNone` for other kinds: libtorch's operators run.
+// environment variable `MONOPASS_VECTORS` allows at most: `none`, `avx2`, `avx512f` (without the bf16 part) or `avx512`. `kNone` for other
+// kinds: libtorch's operators run.
 VectorSet vectors_for(c10::ScalarType kind);
 
 // Whether kernels exist and run here for tensors of `kind`.

@@ -40,7 +40,7 @@ pub enum Products {
     Packed,
 }
 
-/// What the processor has, or what the environment allows of it: `MONOPASS_VECTORS` (`none`, `avx2` or `avx512`) is the most that is used,
+/// What the processor has, or what the environment allows of it: `MONOPASS_VECTORS` (`none`, `avx2`, `avx512f` or `avx512`) is the most that is used,
 /// `MONOPASS_NO_AMX` turns the tiles off, `MONOPASS_PRODUCTS` (`libtorch`, `float32` or `packed`) says who multiplies many rows.
 ///
 /// # Errors

@@ -326,6 +326,7 @@ fn operations_and_attention_are_right_whichever_way_they_are_computed() {
         ("none", "float32"),
         ("avx2", "float32"),
         ("avx2", "packed"),
+        ("avx512f", "float32"),
         ("avx512", "libtorch"),
         ("avx512", "float32"),
         ("avx512", "packed"),
