@@ -10,7 +10,7 @@ use data::sources::{JsonlConfig, RankingSetConfig, RetrieveResultsConfig, Source
 use data::{RankingSample, TrecRun};
 use evaluator::decode::{BuildDecoder, DecoderKind, RepairCounts};
 use evaluator::evaluate::{DecoderLine, Predictions};
-use evaluator::sliding::{WindowConfig, rerank};
+use evaluator::sliding::{Reranked, WindowConfig, rerank};
 use serde_json::json;
 
 use super::bench::decoder;
@@ -56,50 +56,64 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
         last_prompt: None,
     };
     let decoder = kind.build(&with)?;
-    let stop = StopFlag::listen()?;
     let heads: Vec<RankingSample> = samples.iter().map(|sample| first(sample, args.top_k)).collect();
     let part = part_of(&args.out);
     let mut ranked = Predictions::open(&part, &content_key(args, &loaded, &prompts, &kind, &window, &heads)?, &heads)?;
     if !ranked.is_empty() {
         tracing::info!("going on with `{}`: {} of {} queries", part.display(), ranked.len(), samples.len());
     }
-    let mut run = TrecRun::new(format!("monopass-{kind}"));
-    let mut repair = RepairCounts::default();
-    let (mut passes, mut seconds) = (0u64, 0.0);
+    let stop = StopFlag::listen()?;
     let mut progress = QueryProgress::new("ranking");
-    for (number, (sample, head)) in samples.iter().zip(&heads).enumerate() {
+    for (number, head) in heads.iter().enumerate() {
         if stop.is_set() {
             let saved = format!("ranked queries are kept in `{}`; the same command goes on from there", part.display());
             return Err(Interrupted { saved }.into());
         }
-        if ranked.get(&sample.query_id).is_none() {
+        if ranked.get(&head.query_id).is_none() {
             let ranking = rerank(&loaded.model, decoder.as_ref(), &prompts, head, &window)?;
             ranked.add(head, vec![DecoderLine::once(&kind.to_string(), ranking)])?;
         }
-        let Some(line) = ranked.get(&sample.query_id) else { continue };
-        let ranking = &line.decoders[0].ranking;
-        repair.add(&ranking.repair);
-        passes += u64::from(ranking.forward_passes);
-        seconds += ranking.seconds;
-        let tail = sample.passages.iter().skip(args.top_k);
-        let ids: Vec<&str> = ranking
-            .order
-            .iter()
-            .map(|index| head.passages[usize::from(*index)].doc_id.as_str())
-            .chain(tail.map(|passage| passage.doc_id.as_str()))
-            .collect();
-        run.push_ranking(&sample.query_id, ids.into_iter());
-        progress.show(number + 1, samples.len());
+        progress.show(number + 1, heads.len());
     }
-    run.write(&args.out)?;
+    drop(progress);
+    let rankings: Vec<&Reranked> =
+        heads.iter().filter_map(|head| Some(&ranked.get(&head.query_id)?.decoders[0].ranking)).collect();
+    write_run(args, &kind, &samples, &rankings)?;
     std::fs::remove_file(&part).with_context(|| format!("cannot remove `{}`", part.display()))?;
+    tell(args, &kind, &rankings)
+}
+
+/// The run: what was ranked, then the candidates behind it in their own order.
+fn write_run(
+    args: &RankArgs,
+    kind: &DecoderKind,
+    samples: &[RankingSample],
+    rankings: &[&Reranked],
+) -> anyhow::Result<()> {
+    let mut run = TrecRun::new(format!("monopass-{kind}"));
+    for (sample, ranking) in samples.iter().zip(rankings) {
+        let tail = (0..sample.passages.len()).skip(args.top_k);
+        let order = ranking.order.iter().map(|index| usize::from(*index)).chain(tail);
+        let ids: Vec<&str> = order.map(|index| sample.passages[index].doc_id.as_str()).collect();
+        run.push_ranking(&sample.query_id, ids.into_iter());
+    }
+    Ok(run.write(&args.out)?)
+}
+
+/// What it cost, and what was mended.
+fn tell(args: &RankArgs, kind: &DecoderKind, rankings: &[&Reranked]) -> anyhow::Result<()> {
+    let mut repair = RepairCounts::default();
+    rankings.iter().for_each(|ranking| repair.add(&ranking.repair));
+    let passes: u64 = rankings.iter().map(|ranking| u64::from(ranking.forward_passes)).sum();
+    let seconds: f64 = rankings.iter().map(|ranking| ranking.seconds).sum();
+    let queries = rankings.len();
     if args.json {
         return print_json(&json!({
-            "run": args.out, "decoder": kind, "queries": samples.len(), "seconds": seconds,
-            "seconds_per_query": seconds / samples.len().max(1) as f64, "forward_passes": passes, "repairs": repair,
+            "run": args.out, "decoder": kind, "queries": queries, "seconds": seconds,
+            "seconds_per_query": seconds / queries.max(1) as f64, "forward_passes": passes, "repairs": repair,
         }));
     }
-    println!("{} ({} queries, {seconds:.1} s, {passes} passes)", args.out.display(), samples.len());
+    println!("{} ({queries} queries, {seconds:.1} s, {passes} passes)", args.out.display());
     let mended = repair.missing + repair.repetition + repair.out_of_range;
     if mended > 0 {
         println!(
