@@ -131,6 +131,8 @@ fn a_head_ranks_files_and_is_refused_where_it_does_not_belong() {
     assert!(text.contains("its prompt is"), "another prompt: {text}");
     let text = rank("one_pass", "nowhere", "six.jsonl", &given).expect_code(2).stderr;
     assert!(text.contains("needs a trained head"), "{text}");
+    let left = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.ends_with(".part")).count(), 0, "nothing was ranked, nothing is kept");
     let text = rank("{naive_ad: {}}", "nowhere", "six.jsonl", &given).expect_code(2).stderr;
     assert!(text.contains("naive_ad"), "{text}");
     let few = "{one_pass: {n_group: 4, variant: naive_add}}";

@@ -62,6 +62,33 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     if !ranked.is_empty() {
         tracing::info!("going on with `{}`: {} of {} queries", part.display(), ranked.len(), samples.len());
     }
+    let rank = |head: &RankingSample| {
+        let ranking = rerank(&loaded.model, decoder.as_ref(), &prompts, head, &window)?;
+        Ok(DecoderLine::once(&kind.to_string(), ranking))
+    };
+    let done = rank_all(&heads, &mut ranked, &part, rank);
+    if ranked.is_empty() {
+        // nothing to go on with
+        let _ = std::fs::remove_file(&part);
+    }
+    done?;
+    let rankings: Vec<&Reranked> =
+        heads.iter().filter_map(|head| Some(&ranked.get(&head.query_id)?.decoders[0].ranking)).collect();
+    write_run(args, &kind, &samples, &rankings)?;
+    // of no queries there is none
+    if !ranked.is_empty() {
+        std::fs::remove_file(&part).with_context(|| format!("cannot remove `{}`", part.display()))?;
+    }
+    tell(args, &kind, &rankings)
+}
+
+/// Ranks what was not ranked before, a query at a time.
+fn rank_all(
+    heads: &[RankingSample],
+    ranked: &mut Predictions,
+    part: &Path,
+    rank: impl Fn(&RankingSample) -> anyhow::Result<DecoderLine>,
+) -> anyhow::Result<()> {
     let stop = StopFlag::listen()?;
     let mut progress = QueryProgress::new("ranking");
     for (number, head) in heads.iter().enumerate() {
@@ -70,17 +97,11 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
             return Err(Interrupted { saved }.into());
         }
         if ranked.get(&head.query_id).is_none() {
-            let ranking = rerank(&loaded.model, decoder.as_ref(), &prompts, head, &window)?;
-            ranked.add(head, vec![DecoderLine::once(&kind.to_string(), ranking)])?;
+            ranked.add(head, vec![rank(head)?])?;
         }
         progress.show(number + 1, heads.len());
     }
-    drop(progress);
-    let rankings: Vec<&Reranked> =
-        heads.iter().filter_map(|head| Some(&ranked.get(&head.query_id)?.decoders[0].ranking)).collect();
-    write_run(args, &kind, &samples, &rankings)?;
-    std::fs::remove_file(&part).with_context(|| format!("cannot remove `{}`", part.display()))?;
-    tell(args, &kind, &rankings)
+    Ok(())
 }
 
 /// The run: what was ranked, then the candidates behind it in their own order.
@@ -164,7 +185,8 @@ fn content_key(
     inputs.hash("texts", texts(heads));
     inputs.settings("precision", &format!("{:?}", loaded.model.kind()))?;
     inputs.listing("model", &loaded.folder)?;
-    if let Some(head) = &args.head {
+    // One that is not there is told when the decoder asks for it.
+    if let Some(head) = args.head.as_ref().filter(|head| head.exists()) {
         inputs.path("head", head)?;
     }
     Ok(inputs.digest())
