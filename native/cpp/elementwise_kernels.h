@@ -48,8 +48,4 @@ void adamw_range(P* param, float* master, const G* grad, M* mean, M* square, int
 template <typename V, typename T>
 double sum_of_squares_range(const T* x, int64_t count);
 
-// out[r, o] = sum_i x[r, i] * weight[o, i] (+ bias[o]) for o in [begin, end), rows at most 16. x and weight dense.
-template <typename V, typename T>
-void linear_rows(const T* x, const T* weight, const T* bias, T* out, int64_t rows, int64_t in, int64_t outs, int64_t begin, int64_t end);
-
 }  // namespace monopass

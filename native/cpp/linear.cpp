@@ -5,7 +5,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "cpu.h"
-#include "elementwise_kernels.h"
 #include "matmul_kernels.h"
 #include "shim.h"
 #include "tensor_data.h"
@@ -224,7 +223,10 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     const T* shift = bias ? data<T>(*bias) : nullptr;
     // Multiples of four outputs a thread, as the kernels take them.
     at::parallel_for(0, (outs + 3) / 4, std::max<int64_t>(1, 16384 / in), [&](int64_t begin, int64_t end) {
-      linear_rows<V>(data<T>(dense), data<T>(weight), shift, mutable_data<T>(out), rows, in, outs, begin * 4, std::min(outs, end * 4));
+      Scratch scratch(linear_rows_scratch<V, T>(rows, in) * static_cast<int64_t>(sizeof(float)));
+      linear_rows<V>(
+          data<T>(dense), data<T>(weight), shift, mutable_data<T>(out), rows, in, outs, begin * 4, std::min(outs, end * 4),
+          static_cast<float*>(scratch.memory));
     });
   });
   return out;

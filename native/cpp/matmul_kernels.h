@@ -1,4 +1,4 @@
-// Products of many rows with a matrix that was packed for them, on raw memory. Sums are float32, each over the whole inner dimension in order:
+// Products with a matrix, on raw memory: of many rows with one that was packed for them, of few rows with one as it is. Sums are float32, each over the whole inner dimension in order:
 // a row's result does not depend on the other rows, nor on who computes it.
 #pragma once
 
@@ -58,5 +58,12 @@ template <typename V, typename T>
 void multiply_packed(Rows<V> x, int64_t rows, int64_t inner, const Packed<V>* packed, const T* bias, T* out, int64_t columns);
 // out [rows, width] = silu(gate) * up, with gate and up of x times the gated panels of `packed`; rounded where `silu_mul` of the product would be.
 void multiply_gated(Rows<Avx512> x, int64_t rows, int64_t inner, const bf16* packed, bf16* out, int64_t width);
+
+// out[r, o] = sum_i x[r, i] * weight[o, i] (+ bias[o]) for o in [begin, end), rows at most 16. x and weight dense; `scratch` of so many floats.
+template <typename V, typename T>
+int64_t linear_rows_scratch(int64_t rows, int64_t in);
+template <typename V, typename T>
+void linear_rows(
+    const T* x, const T* weight, const T* bias, T* out, int64_t rows, int64_t in, int64_t outs, int64_t begin, int64_t end, float* scratch);
 
 }  // namespace monopass

@@ -120,11 +120,11 @@ void multiply_packed(Rows<V> x, int64_t rows, int64_t inner, const Packed<V>* pa
   multiply(x, rows, inner, packed, columns / kPanel, Plain<T>{bias, out, columns});
 }
 
-#define MONOPASS_INSTANTIATE(T)                                                                                                        \
-  template void pack_transposed<Vectors, T>(const T*, int64_t, int64_t, Value*);                                                       \
-  template void pack_plain<Vectors, T>(const T*, int64_t, int64_t, int64_t, Value*);                                                   \
-  template Rows<Vectors> rows_of<Vectors, T>(const T*, int64_t, int64_t, Value*);                                                      \
-  template Rows<Vectors> columns_as_rows<Vectors, T>(const T*, int64_t, int64_t, int64_t, int64_t, Value*);                            \
+#define MONOPASS_INSTANTIATE(T)                                                                             \
+  template void pack_transposed<Vectors, T>(const T*, int64_t, int64_t, Value*);                            \
+  template void pack_plain<Vectors, T>(const T*, int64_t, int64_t, int64_t, Value*);                        \
+  template Rows<Vectors> rows_of<Vectors, T>(const T*, int64_t, int64_t, Value*);                           \
+  template Rows<Vectors> columns_as_rows<Vectors, T>(const T*, int64_t, int64_t, int64_t, int64_t, Value*); \
   template void multiply_packed<Vectors, T>(Rows<Vectors>, int64_t, int64_t, const Value*, const T*, T*, int64_t);
 MONOPASS_INSTANTIATE(bf16)
 
