@@ -135,8 +135,8 @@ fn check_labels(labels: &Tensor, vocab: i64) {
 const IGNORED: i64 = -100;
 
 /// `x` `[.., in]` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`. At most 16 rows without a gradient (decoding)
-/// take a kernel that reads the weights once at the speed of memory; more rows a product of packed weights on AMD, bf16 on Intel without AMX or
-/// AVX-512 one in float32; everything else is libtorch's own product.
+/// take a kernel that reads the weights once at the speed of memory; more rows a product of packed weights on AMD (of float32 with AVX2 only),
+/// bf16 one in float32 on Intel without AMX; everything else is libtorch's own product.
 ///
 /// # Panics
 /// When shapes or kinds do not fit, as tch's own operations do.
