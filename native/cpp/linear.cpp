@@ -52,7 +52,9 @@ constexpr int64_t kWideRows = 64;
 bool wide_pays(const at::Tensor& x, const at::Tensor& weight, int64_t rows) {
   const auto fits = [](const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kBFloat16; };
   const bool slow = vectors_for(at::kBFloat16) != VectorSet::kAvx512;
-  return rows >= (slow ? 1 : kWideRows) && products_of(at::kBFloat16) == Products::kFloat32 && fits(x) && fits(weight) && x.size(-1) == weight.size(1);
+  const auto products = products_of(at::kBFloat16);
+  const bool wanted = slow ? products != Products::kLibtorch : products == Products::kFloat32 && rows >= kWideRows;
+  return wanted && rows > 0 && fits(x) && fits(weight) && x.size(-1) == weight.size(1);
 }
 
 // Bytes of a block of rows, which stay in the second-level cache beside a panel. Threads take blocks as they come, so there are several for
@@ -210,8 +212,9 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   const bool fits = !graph && rows > 0 && rows <= kLinearRows && x.device().is_cpu() && kernels_run(x.scalar_type()) &&
       weight.device().is_cpu() && weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.size(-1) == in &&
       (!bias || (bias->scalar_type() == x.scalar_type() && bias->is_contiguous()));
-  if (!fits && wide_pays(x, weight, rows)) return WideLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
   if (!fits && packing_pays(x, weight, bias, rows)) return PackedLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
+  // What has no whole panels is widened there too.
+  if (!fits && wide_pays(x, weight, rows)) return WideLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
   if (!fits) return at::linear(x, weight, bias ? std::optional<at::Tensor>(*bias) : std::nullopt);
   const auto dense = x.contiguous();
   auto sizes = x.sizes().vec();
