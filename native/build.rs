@@ -1,5 +1,5 @@
 //! Compiles every C++ file of `cpp/` against libtorch, whatever the building machine has: files named `*_vectors.cpp` once for AVX2 and once
-//! for AVX-512, `*_avx512.cpp` for AVX-512 alone, `*_amx.cpp` for AMX too.
+//! for AVX-512, `*_amx.cpp` for AMX.
 
 use std::{
     env, fs,
@@ -11,7 +11,7 @@ const AVX2: [&str; 2] = ["-mavx2", "-mfma"];
 const AVX512: [&str; 7] =
     ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"];
 
-/// What those of `*_amx.cpp` may use besides; compilers of before 2021 do not know them.
+/// What those of `*_amx.cpp` may use besides AVX-512; compilers of before 2021 do not know them.
 const AMX: [&str; 2] = ["-mamx-tile", "-mamx-bf16"];
 
 fn main() {
@@ -21,7 +21,6 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
 
     let (tiles, others) = apart(cpp_files(), "_amx");
-    let (kernels, others) = apart(others, "_avx512");
     let (vectors, sources) = apart(others, "_vectors");
     if sources.is_empty() {
         return;
@@ -44,7 +43,7 @@ fn main() {
     build.flag("-fopenmp").files(&sources).compile("monopass_native");
     if x86 {
         kernels_for("avx2", &AVX2, &vectors);
-        kernels_for("avx512", &AVX512, &[vectors, kernels].concat());
+        kernels_for("avx512", &AVX512, &vectors);
     }
     if amx {
         kernels_for("amx", &[&AVX512[..], &AMX].concat(), &tiles);

@@ -48,10 +48,11 @@ impl Inputs {
         let listed = || format!("cannot list `{}`", folder.display());
         let mut files = Vec::new();
         for entry in fs::read_dir(folder).with_context(listed)? {
-            let path = entry.with_context(listed)?.path();
-            let metadata = fs::metadata(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            let entry = entry.with_context(listed)?;
+            // a link to nothing is no reason to refuse the folder
+            let metadata = fs::metadata(entry.path()).or_else(|_| entry.metadata()).with_context(listed)?;
             let changed = metadata.modified().with_context(listed)?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            files.push((path, metadata.len(), changed));
+            files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len(), changed));
         }
         files.sort();
         self.settings(name, &files)

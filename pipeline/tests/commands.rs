@@ -4,7 +4,7 @@
 
 mod fixture;
 
-use fixture::{EXPERIMENT, Workplace};
+use fixture::{EXPERIMENT, Ended, Workplace};
 
 #[test]
 fn generate_prints_text_or_one_object() {
@@ -169,6 +169,14 @@ fn doctor_and_completions_work_without_anything() {
     let place = Workplace::empty();
     let object = place.run(&["doctor", "--json"]).expect_code(0).json();
     assert!(object["findings"]["libtorch"]["found"].as_str().unwrap().contains("bf16 products work"));
+    let with = |vectors: &str| {
+        let output = place.monopass(&["doctor"]).env("MONOPASS_VECTORS", vectors).output().unwrap();
+        Ended::new(&output, &place.path(""))
+    };
+    let text = with("none").expect_code(0).stdout;
+    assert!(text.contains("kernels: none (libtorch's operations)") && text.contains("several times slower"), "{text}");
+    let text = with("sse").expect_code(2).stderr;
+    assert!(text.contains("MONOPASS_VECTORS is `sse`, wanted none, avx2, avx512f or avx512"), "{text}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(place.run(&["completions", shell]).expect_code(0).stdout.contains("monopass"), "{shell}");
     }

@@ -208,27 +208,30 @@ fn linear_keeps_gradients() {
 }
 
 #[test]
-fn linear_of_many_rows_of_bf16_has_the_gradients_of_the_product() {
+fn linear_of_many_rows_has_the_gradients_of_the_product() {
     draws::seed(8);
     // What the packed product takes, and what it does not.
-    for (rows, input, output) in [(80, 33, 24), (150, 192, 128), (163, 64, 448)] {
+    for (kind, rows, input, output) in
+        KINDS.iter().flat_map(|kind| [(*kind, 80, 33, 24), (*kind, 150, 192, 128), (*kind, 163, 64, 448)])
+    {
+        let limit = if kind == Kind::Float { 1e-5 } else { 1e-2 };
         let tensors = [
-            random(&[1, rows, input], Kind::BFloat16),
-            random(&[output, input], Kind::BFloat16),
-            random(&[output], Kind::BFloat16),
-            random(&[1, rows, output], Kind::BFloat16),
+            random(&[1, rows, input], kind),
+            random(&[output, input], kind),
+            random(&[output], kind),
+            random(&[1, rows, output], kind),
         ];
         let gradients = |kind: Kind| {
             let [x, w, b] = [0, 1, 2].map(|i| leaf(&tensors[i].to_kind(kind)));
             (linear(&x, &w, Some(&b)) * tensors[3].to_kind(kind)).sum(kind).backward();
             [x.grad(), w.grad(), b.grad()]
         };
-        for (own, wide) in gradients(Kind::BFloat16).iter().zip(gradients(Kind::Double)) {
-            assert!(own.kind() == Kind::BFloat16 && difference(own, &wide) < 1e-2);
+        for (own, wide) in gradients(kind).iter().zip(gradients(Kind::Double)) {
+            assert!(own.kind() == kind && difference(own, &wide) < limit);
         }
         // A frozen weight gets none, and the input still does.
         let x = leaf(&tensors[0]);
-        linear(&x, &tensors[1], None).sum(Kind::BFloat16).backward();
+        linear(&x, &tensors[1], None).sum(kind).backward();
         assert_eq!(x.grad().size(), x.size());
     }
 }

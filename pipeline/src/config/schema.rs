@@ -31,13 +31,13 @@ pub fn experiment_schema() -> Value {
 pub fn editor_schema() -> Value {
     let mut schema = experiment_schema();
     let all_have_defaults = |value: &Value| {
-        let name = value["$ref"].as_str().and_then(|path| path.rsplit('/').next())?;
-        schema["$defs"][name]["required"].as_array().is_none_or(Vec::is_empty).then_some(())
+        let name = value["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+        name.is_some_and(|name| schema["$defs"][name]["required"].as_array().is_none_or(Vec::is_empty))
     };
     let words_of = |kinds: &Value| -> Vec<String> {
         let maps = kinds["oneOf"].as_array().into_iter().flatten().filter_map(|kind| kind["properties"].as_object());
         let single = maps.filter(|map| map.len() == 1).flat_map(Map::iter);
-        single.filter(|(_, settings)| all_have_defaults(settings).is_some()).map(|(word, _)| word.clone()).collect()
+        single.filter(|(_, settings)| all_have_defaults(settings)).map(|(word, _)| word.clone()).collect()
     };
     let names: Vec<(String, Vec<String>)> = schema["$defs"]
         .as_object()
