@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ModelError;
+use crate::adapter_config::AdapterConfig;
+use crate::{ModelError, peft};
 
 /// Folder of `name_or_path`: the path itself when it is a folder, else the snapshot of `org/name` in the hub cache
 /// (`revision` is a branch, tag or commit; `main` when absent).
@@ -23,6 +24,14 @@ pub fn resolve(name_or_path: &str, revision: Option<&str>) -> Result<PathBuf, Mo
 /// True when `folder` holds a model or an adapter.
 pub fn is_model_folder(folder: &Path) -> bool {
     folder.join("config.json").is_file() || folder.join("adapter_config.json").is_file()
+}
+
+/// Folder of the model that an adapter belongs to; none where `folder` holds a whole model.
+pub fn base_of(folder: &Path) -> Result<Option<PathBuf>, ModelError> {
+    if !peft::is_adapter_folder(folder) {
+        return Ok(None);
+    }
+    peft::base_folder(folder, &AdapterConfig::load(folder)?).map(Some)
 }
 
 /// The snapshot of `org/name` in a hub cache laid out as `models--org--name/{refs,snapshots}`.
@@ -66,6 +75,19 @@ mod tests {
         assert_eq!(resolve_in_cache("org/name", Some("abc"), cache.path()), Some(snapshot));
         assert_eq!(resolve_in_cache("org/other", None, cache.path()), None);
         assert_eq!(resolve_in_cache("../name", None, cache.path()), None);
+    }
+
+    #[test]
+    fn an_adapter_names_its_base() {
+        let place = tempfile::tempdir().unwrap();
+        let (base, adapter) = (place.path().join("base"), place.path().join("adapter"));
+        std::fs::create_dir(&base).unwrap();
+        std::fs::create_dir(&adapter).unwrap();
+        std::fs::write(base.join("config.json"), "{}").unwrap();
+        let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "base_model_name_or_path": "../base"}"#;
+        std::fs::write(adapter.join("adapter_config.json"), config).unwrap();
+        assert_eq!(base_of(&base).unwrap(), None);
+        assert_eq!(base_of(&adapter).unwrap(), Some(adapter.join("../base")));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn load_with_base(
 }
 
 /// Base named by the adapter: a path as it is, a path beside the adapter, or a hub name in the cache.
-fn base_folder(folder: &Path, config: &AdapterConfig) -> Result<PathBuf, ModelError> {
+pub(crate) fn base_folder(folder: &Path, config: &AdapterConfig) -> Result<PathBuf, ModelError> {
     let Some(name) = &config.base_model_name_or_path else {
         return Err(ModelError::Adapter {
             key: "base_model_name_or_path".into(),

@@ -44,8 +44,10 @@ inline const T* query_row(const T* base, const int64_t* stride, int64_t batch, i
   return base + batch * stride[0] + position * stride[1] + head * stride[2];
 }
 
+// What a row has gathered: the largest score, and the sum of the softmax's numerators in the lanes in which they were made.
 struct Row {
-  float max, sum;
+  float max;
+  float sum[16];
 };
 
 // Softmax numerators of one row over `vectors` * 16 keys, and the rescaling of what the row has gathered so far.
@@ -60,20 +62,20 @@ inline void softmax_row(const float* s, T* p, int64_t vectors, const Mask* masks
   if (seen > row.max) {
     if (row.max > kMinusInfinity) {
       const Vec shrink = exp2_ps(all(row.max - seen));
-      row.sum *= first_of(shrink);
+      store(row.sum, load(row.sum) * shrink);
       for (int64_t j = 0; j < dim; j += 16) store(out + j, load(out + j) * shrink);
     }
     row.max = seen;
   }
   const Vec minus = all(row.max > kMinusInfinity ? -row.max : 0.f), factor = all(to_log2);
-  Vec sum = zeros();
+  Vec sum = load(row.sum);
   for (int64_t j = 0; j < vectors; ++j) {
-    Vec x = exp2_ps(fmadd(load(s + 16 * j), factor, minus));
+    Vec x = exp2_to(p, fmadd(load(s + 16 * j), factor, minus));
     if (kMasked) x = keep(masks[j], x);
     sum = sum + x;
     store(p + 16 * j, x);
   }
-  row.sum += sum_of(sum);
+  store(row.sum, sum);
 }
 
 }  // namespace
@@ -130,7 +132,7 @@ void attention_forward(const AttentionForward<T>& args, int64_t batch, int64_t k
   std::memset(q + rows * dim, 0, (padded - rows) * dim * sizeof(T));
   std::memset(out, 0, padded * dim * sizeof(float));
   std::memset(weights, 0, kStrip * kKeyBlock * sizeof(T));
-  for (int64_t r = 0; r < rows; ++r) state[r] = Row{kMinusInfinity, 0.f};
+  for (int64_t r = 0; r < rows; ++r) state[r] = Row{kMinusInfinity, {}};
 
   for (int64_t block = key_begin / kKeyPanel * kKeyPanel; block < key_end; block += kKeyBlock) {
     for (int64_t r0 = 0; r0 < rows; r0 += kStrip) {
@@ -180,17 +182,18 @@ void attention_forward(const AttentionForward<T>& args, int64_t batch, int64_t k
     std::memcpy(args.part_out + part * dim, out, rows * dim * sizeof(float));
     for (int64_t r = 0; r < rows; ++r) {
       args.part_max[part + r] = state[r].max;
-      args.part_sum[part + r] = state[r].sum;
+      args.part_sum[part + r] = sum_of(load(state[r].sum));
     }
     return;
   }
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t position = first + r / group, head = kv_head * group + r % group;
-    const Vec inverse = all(state[r].sum > 0.f ? 1.f / state[r].sum : 0.f);
+    const float sum = sum_of(load(state[r].sum));
+    const Vec inverse = all(sum > 0.f ? 1.f / sum : 0.f);
     T* to = args.out + ((batch * s.q_len + position) * s.heads + head) * dim;
     for (int64_t j = 0; j < dim; j += 16) store(to + j, load(out + r * dim + j) * inverse);
     if (args.lse) {
-      args.lse[(batch * s.heads + head) * s.q_len + position] = state[r].sum > 0.f ? state[r].max + __builtin_log2f(state[r].sum) : kInfinity;
+      args.lse[(batch * s.heads + head) * s.q_len + position] = sum > 0.f ? state[r].max + __builtin_log2f(sum) : kInfinity;
     }
   }
 }
@@ -294,7 +297,7 @@ inline void strip_gradients(
         at_most(load_ints(t.start + c), index) & below(index, load_ints(t.end + c));
     if (s.own) mask |= same(load_ints(t.own + c), index);
     if (extra) mask |= share_bits(load_ints(t.extra + word * t.columns + c), all_ints(1u << (key % 32)));
-    const Vec p = keep(mask, exp2_ps(fmsub(load(scores + c), factor, load(t.lse + c))));
+    const Vec p = keep(mask, exp2_to(weights, fmsub(load(scores + c), factor, load(t.lse + c))));
     const Vec g = keep(mask, p * (load(products + c) - load(t.delta + c)));
     store(weights + row * t.columns + c, p);
     store(grads + row * t.columns + c, g);

@@ -212,7 +212,10 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   const bool fits = !graph && rows > 0 && rows <= kLinearRows && x.device().is_cpu() && kernels_run(x.scalar_type()) &&
       weight.device().is_cpu() && weight.scalar_type() == x.scalar_type() && weight.is_contiguous() && x.size(-1) == in &&
       (!bias || (bias->scalar_type() == x.scalar_type() && bias->is_contiguous()));
-  if (!fits && packing_pays(x, weight, bias, rows)) return PackedLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
+  if (!fits && packing_pays(x, weight, bias, rows)) {
+    const auto shift = bias ? *bias : at::empty({0}, weight.options());
+    return graph ? PackedLinear::apply(x, weight, shift) : packed_product(x, weight, Layout::kTransposed, shift);
+  }
   // What has no whole panels is widened there too.
   if (!fits && wide_pays(x, weight, rows)) return WideLinear::apply(x, weight, bias ? *bias : at::empty({0}, weight.options()));
   if (!fits) return at::linear(x, weight, bias ? std::optional<at::Tensor>(*bias) : std::nullopt);

@@ -44,8 +44,10 @@ struct Gated {
   static Vec silu_mul(Vec gate, Vec up) { return rounded<bf16>(gate * sigmoid(gate)) * up; }
 };
 
+// `steps` groups of the inner dimension. What it takes goes in registers: read from where it was just written in other pieces it would wait for
+// all stores before it, those of the last strip's sums among them.
 template <int R, typename Result>
-__attribute__((noinline)) void strip(Rows<Vectors> x, int64_t inner, const Value* packed, const Result& result) {
+__attribute__((noinline)) void strip(const Value* x, int64_t row_stride, int64_t step, int64_t steps, const Value* packed, const Result& result) {
   using L = Lane<Value>;
   Vec sum[R][kVectors];
 #pragma GCC unroll 8
@@ -53,13 +55,13 @@ __attribute__((noinline)) void strip(Rows<Vectors> x, int64_t inner, const Value
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sum[r][v] = zeros();
   }
-  for (int64_t p = 0; p < inner / kTogether; ++p) {
+  for (int64_t p = 0; p < steps; ++p) {
     typename L::V column[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) column[v] = L::vector(packed + (p * kPanel + v * 16) * L::K);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const typename L::V row = L::broadcast(x.data + r * x.row + p * x.step);
+      const typename L::V row = L::broadcast(x + r * row_stride + p * step);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sum[r][v] = L::dot(sum[r][v], row, column[v]);
     }
@@ -70,17 +72,18 @@ __attribute__((noinline)) void strip(Rows<Vectors> x, int64_t inner, const Value
 
 template <typename Result>
 void multiply(Rows<Vectors> x, int64_t rows, int64_t inner, const Value* packed, int64_t panels, const Result& result) {
+  const int64_t steps = inner / kTogether;
   for (int64_t p = 0; p < panels; ++p, packed += kPanel * inner) {
     for (int64_t r = 0; r < rows; r += kStrip) {
-      const Rows<Vectors> from{x.data + r * x.row, x.row, x.step};
+      const Value* from = x.data + r * x.row;
       const Result to = result.at(r, p);
       switch (min64(kStrip, rows - r)) {
-        case 6: strip<6>(from, inner, packed, to); break;
-        case 5: strip<5>(from, inner, packed, to); break;
-        case 4: strip<4>(from, inner, packed, to); break;
-        case 3: strip<3>(from, inner, packed, to); break;
-        case 2: strip<2>(from, inner, packed, to); break;
-        default: strip<1>(from, inner, packed, to);
+        case 6: strip<6>(from, x.row, x.step, steps, packed, to); break;
+        case 5: strip<5>(from, x.row, x.step, steps, packed, to); break;
+        case 4: strip<4>(from, x.row, x.step, steps, packed, to); break;
+        case 3: strip<3>(from, x.row, x.step, steps, packed, to); break;
+        case 2: strip<2>(from, x.row, x.step, steps, packed, to); break;
+        default: strip<1>(from, x.row, x.step, steps, packed, to);
       }
     }
   }

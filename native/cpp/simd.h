@@ -42,6 +42,8 @@ inline Vec exp2_ps(Vec x) {
   p = fmadd(p, f, all(1.0f));
   return times_power_of_two(p, n);
 }
+// As precise as what it will be written to (bf16: simd_avx512.h).
+inline Vec exp2_to(const float*, Vec x) { return exp2_ps(x); }
 inline Vec exp_ps(Vec x) { return exp2_ps(x * all(1.44269504f)); }
 inline Vec sigmoid(Vec x) {
   const Vec one = all(1.f);

@@ -100,7 +100,8 @@ fn finish(experiment: &Experiment<'_>, tables: &[evaluator::table::Table], as_js
     if let Some((first, others)) = tables.split_first() {
         println!("{}", first.render_terminal(None));
         let names: Vec<&str> = others.iter().map(|table| table.name.as_str()).collect();
-        tracing::info!("tables: {} (also: {})", folder.tables().display(), names.join(", "));
+        let also = if names.is_empty() { String::new() } else { format!(" (also: {})", names.join(", ")) };
+        tracing::info!("tables: {}{also}", folder.tables().display());
     }
     tracing::info!("run: {}", folder.root().display());
     Ok(())

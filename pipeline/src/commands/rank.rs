@@ -185,6 +185,9 @@ fn content_key(
     inputs.hash("texts", texts(heads));
     inputs.settings("precision", &format!("{:?}", loaded.model.kind()))?;
     inputs.listing("model", &loaded.folder)?;
+    if let Some(base) = model::folder::base_of(&loaded.folder)? {
+        inputs.listing("base", &base)?;
+    }
     // One that is not there is told when the decoder asks for it.
     if let Some(head) = args.head.as_ref().filter(|head| head.exists()) {
         inputs.path("head", head)?;
