@@ -50,6 +50,15 @@ fn workplace() -> Workplace {
 }
 
 #[test]
+fn a_dry_run_names_heads_and_decoders() {
+    let text = workplace().run(&["run", "heads.yaml", "--dry-run"]).expect_code(0).stdout;
+    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+    assert_eq!(line("set         lists"), "set         lists: at most 40 lists from generated");
+    assert_eq!(line("heads"), "heads       on lists, the best epoch by valid");
+    assert!(line("evaluate").contains("by autoregressive_forced, single_token, jacobi, jacobi(n_step=2), "), "{text}");
+}
+
+#[test]
 fn heads_are_trained_once_and_lossless_decoders_lose_nothing() {
     let place = workplace();
     let first = place.run(&["run", "heads.yaml"]).expect_code(0);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use data::branched::BranchedSetConfig;
 use data::prepared::{Card, Counts};
 use data::sources::{RankingSetConfig, SourceConfig};
+use evaluator::decode::DecoderKind;
 use model::ModelConfig;
 use model::estimate::{self, TrainingMemorySettings};
 use serde_json::{Value, json};
@@ -36,10 +37,11 @@ pub fn print(
     sets.extend(config.data.branched.iter().map(|(name, set)| plan_branched(folder, name, set)));
     let stages: Vec<Value> =
         config.stages().iter().map(|stage| plan_stage(config, stage, folder, model.as_ref())).collect();
-    let evaluations = config
-        .evaluate
-        .as_ref()
-        .map(|evaluate| json!({"sets": evaluate.sets, "models": evaluate.models, "decoders": evaluate.decoders}));
+    let evaluations = config.evaluate.as_ref().map(|evaluate| {
+        let decoders: Vec<String> = evaluate.decoders.iter().map(DecoderKind::name).collect();
+        json!({"sets": evaluate.sets, "models": evaluate.models, "decoders": decoders})
+    });
+    let heads = config.heads.as_ref().map(|heads| json!({"train": heads.train, "validation": heads.validation}));
     let plan = json!({
         "file": source.file,
         "run": folder.root(),
@@ -51,6 +53,7 @@ pub fn print(
         "available_memory_mib": native::memory::available_mib().round(),
         "sets": sets,
         "stages": stages,
+        "heads": heads,
         "evaluate": evaluations,
         "answer": config.answer.as_ref().map(|answer| json!({"sets": answer.sets, "systems": answer.systems})),
     });
@@ -148,8 +151,17 @@ fn plan_stage(
         };
         estimate::training(model, lora, &settings).total_mib().round()
     });
+    let branched = stage.data.0.iter().any(|name| config.data.branched.contains_key(name));
+    let rows = if questions {
+        "questions"
+    } else if branched {
+        "texts"
+    } else {
+        "lists"
+    };
     json!({
         "name": stage.name,
+        "rows": rows,
         "from": config.start_of(stage),
         "data": stage.data,
         "objective": settings.objective.build().name(),
@@ -188,7 +200,14 @@ fn print_text(plan: &Value) {
     for set in plan["sets"].as_array().into_iter().flatten() {
         let done = if set["prepared"] == true { ", prepared" } else { "" };
         let rows = if set.get("texts").is_some() { "texts" } else { "lists" };
-        println!("set         {}: {} {rows} from {}{done}", text(&set["name"]), text(&set[rows]), text(&set["source"]));
+        // what is dropped, and what a split leaves, is known once it is prepared
+        let bound = if done.is_empty() && set[rows].is_u64() { "at most " } else { "" };
+        println!(
+            "set         {}: {bound}{} {rows} from {}{done}",
+            text(&set["name"]),
+            text(&set[rows]),
+            text(&set["source"])
+        );
         for file in set["missing_files"].as_array().into_iter().flatten() {
             println!("            -> there is no file `{}`", text(file));
         }
@@ -196,17 +215,22 @@ fn print_text(plan: &Value) {
     for stage in plan["stages"].as_array().into_iter().flatten() {
         let done = if stage["trained"] == true { ", trained" } else { "" };
         println!(
-            "train       {}: {} from {} on {}, {} steps of {} lists, at most {} tokens, {} weights, about {} MiB{done}",
+            "train       {}: {} from {} on {}, {} steps of {} {}, at most {} tokens, {} weights, about {} MiB{done}",
             text(&stage["name"]),
             text(&stage["objective"]),
             text(&stage["from"]),
             text(&stage["data"]),
             text(&stage["steps"]),
             text(&stage["lists_per_step"]),
+            text(&stage["rows"]),
             text(&stage["tokens_at_most"]),
             text(&stage["precision"]),
             text(&stage["memory_mib"])
         );
+    }
+    if plan["heads"].is_object() {
+        let heads = &plan["heads"];
+        println!("heads       on {}, the best epoch by {}", text(&heads["train"]), text(&heads["validation"]));
     }
     for system in plan["answer"]["systems"].as_array().into_iter().flatten() {
         let (model, sets, decoders) = (&system["model"], &plan["answer"]["sets"], &system["decoders"]);
