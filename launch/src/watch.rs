@@ -51,6 +51,8 @@ async fn watch(plan: &LaunchPlan) -> Result<(), LaunchError> {
         let (number, mut news) = round.unzip();
         let ended = watch_one(plan, &place, news.as_mut(), &mut signals).await;
         let again = match &ended {
+            // Who asked for an end while ranks were being ended must not see them start again.
+            _ if signals.came => false,
             Err(LaunchError::Newcomer) => true,
             Err(error) if starting_again_may_help(plan, error) && restarts < plan.max_restarts => {
                 restarts += 1;
@@ -131,19 +133,23 @@ fn no_process(error: tokio::task::JoinError) -> LaunchError {
 struct Signals {
     interrupt: SignalStream,
     terminate: SignalStream,
+    /// One has come.
+    came: bool,
 }
 
 impl Signals {
     fn listen() -> Result<Self, LaunchError> {
         let listen = |kind| signal(kind).map_err(|source| LaunchError::System { doing: "listen for signals", source });
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, came: false })
     }
 
     async fn next(&mut self) -> (&'static str, Signal) {
-        tokio::select! {
+        let signal = tokio::select! {
             _ = self.interrupt.recv() => ("SIGINT", Signal::INT),
             _ = self.terminate.recv() => ("SIGTERM", Signal::TERM),
-        }
+        };
+        self.came = true;
+        signal
     }
 }
 
@@ -155,7 +161,7 @@ async fn watch_one(
     signals: &mut Signals,
 ) -> Result<(), LaunchError> {
     let (groups, mut ends) = start_all(plan, place)?;
-    let mut ending = Ending { groups, grace: plan.grace, error: None, deadline: None };
+    let mut ending = Ending { groups, grace: plan.grace, error: None, signalled: false, deadline: None };
     loop {
         let overdue = sleep_until(ending.deadline.unwrap_or_else(Instant::now));
         tokio::select! {
@@ -208,6 +214,8 @@ struct Ending {
     grace: Duration,
     /// The first thing that went wrong.
     error: Option<LaunchError>,
+    /// A signal was passed on.
+    signalled: bool,
     /// When patience ends.
     deadline: Option<Instant>,
 }
@@ -231,7 +239,7 @@ impl Ending {
 
     /// A signal to the launcher is one to the ranks; a second one ends patience.
     fn pass_on(&mut self, signal: Signal, name: &'static str) {
-        if matches!(self.error, Some(LaunchError::Signalled { .. })) {
+        if std::mem::replace(&mut self.signalled, true) {
             tracing::warn!("{name} again: killing the ranks");
             return self.end(Signal::KILL);
         }

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use crate::ModelError;
 use crate::error::{parse_json, read};
+use crate::config::ColumnarRope;
 use crate::lora::{AppliedLora, LoraConfig, PROJECTIONS};
+
+/// Values of `init_lora_weights` that draw A and B only.
+const LEAVE_THE_BASE: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// The fields of PEFT's `LoraConfig` that change what is computed.
 #[derive(Debug, Deserialize)]
@@ -33,6 +37,12 @@ struct RawAdapterConfig {
     alora_invocation_tokens: Option<Value>,
     layer_replication: Option<Value>,
     target_parameters: Option<Value>,
+    kasa_config: Option<Value>,
+    monteclora_config: Option<Value>,
+    velora_config: Option<Value>,
+    arrow_config: Option<Value>,
+    init_lora_weights: Option<Value>,
+    columnar_rope: Option<ColumnarRope>,
 }
 
 /// A resolved `adapter_config.json`.
@@ -41,6 +51,8 @@ pub struct AdapterConfig {
     /// Hub name or path of the model it was trained on.
     pub base_model_name_or_path: Option<String>,
     pub(crate) lora: AppliedLora,
+    /// Positions that the model was trained with beside the adapter; not PEFT's, which warns of the key and leaves it.
+    pub columnar_rope: Option<ColumnarRope>,
 }
 
 impl AdapterConfig {
@@ -57,8 +69,8 @@ impl AdapterConfig {
     }
 
     /// The file's content for adapters trained on `base`.
-    pub(crate) fn to_json(lora: &AppliedLora, base: &str) -> Value {
-        json!({
+    pub(crate) fn to_json(lora: &AppliedLora, base: &str, columnar_rope: Option<&ColumnarRope>) -> Value {
+        let mut config = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base,
@@ -75,7 +87,11 @@ impl AdapterConfig {
             "modules_to_save": null,
             "rank_pattern": {},
             "alpha_pattern": {},
-        })
+        });
+        if let Some(rope) = columnar_rope {
+            config["columnar_rope"] = json!(rope);
+        }
+        config
     }
 }
 
@@ -117,10 +133,24 @@ impl RawAdapterConfig {
             ("alora_invocation_tokens", self.alora_invocation_tokens),
             ("layer_replication", self.layer_replication),
             ("target_parameters", self.target_parameters),
+            ("arrow_config", self.arrow_config),
+            ("velora_config", self.velora_config),
+            ("monteclora_config", self.monteclora_config),
+            ("kasa_config", self.kasa_config),
         ] {
             if let Some(value) = value.filter(|value| !is_empty(value)) {
                 return refuse(key, value.to_string(), "not supported; merge the adapter with PEFT first");
             }
+        }
+        // PiSSA, OLoRA, CorDA and LoftQ take something out of the base's weights when PEFT makes the adapter.
+        let leaves_the_base = |init: &Value| match init {
+            Value::Null | Value::Bool(_) => true,
+            init => init.as_str().is_some_and(|name| LEAVE_THE_BASE.contains(&name)),
+        };
+        if let Some(init) = self.init_lora_weights.filter(|init| !leaves_the_base(init)) {
+            let wanted = "such a start changes the base's weights too; save the adapter with PEFT's \
+                          `path_initial_model_for_weight_conversion`, or merge it with PEFT first";
+            return refuse("init_lora_weights", init.to_string(), wanted);
         }
         let config = LoraConfig {
             r: self.r,
@@ -129,7 +159,8 @@ impl RawAdapterConfig {
             target_modules: target_modules(&self.target_modules)?,
         };
         let lora = AppliedLora { config, use_rslora: self.use_rslora.unwrap_or(false) };
-        Ok(AdapterConfig { base_model_name_or_path: self.base_model_name_or_path, lora })
+        let columnar_rope = self.columnar_rope;
+        Ok(AdapterConfig { base_model_name_or_path: self.base_model_name_or_path, lora, columnar_rope })
     }
 }
 

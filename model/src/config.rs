@@ -183,6 +183,13 @@ mod tests {
         assert_eq!(four.rope_scaling, five.rope_scaling);
         assert_eq!(four.rope_theta, five.rope_theta);
         assert!(matches!(four.rope_scaling, RopeScaling::Llama3 { .. }));
+        // A key of 4 added to a file of 5 counts, as it does in transformers 5.
+        let default = serde_json::json!({"rope_type": "default", "rope_theta": 1e4});
+        let linear = serde_json::json!({"rope_type": "linear", "factor": 4.0});
+        let both = with(&[("rope_parameters", default.clone()), ("rope_scaling", linear)]).unwrap();
+        assert_eq!(both.rope_scaling, RopeScaling::Linear { factor: 4.0 });
+        let empty = with(&[("rope_parameters", default), ("rope_scaling", serde_json::json!({}))]).unwrap();
+        assert_eq!(empty.rope_scaling, RopeScaling::Default);
     }
 
     #[test]
@@ -227,7 +234,14 @@ mod tests {
         assert_eq!(ModelConfig::from_value(map.clone()).unwrap().sliding_windows, vec![None; 2]);
         map.insert("use_sliding_window".into(), true.into());
         map.insert("max_window_layers".into(), 1.into());
-        assert_eq!(ModelConfig::from_value(map).unwrap().sliding_windows, vec![None, Some(16)]);
+        assert_eq!(ModelConfig::from_value(map.clone()).unwrap().sliding_windows, vec![None, Some(16)]);
+        map.remove("sliding_window");
+        assert_eq!(ModelConfig::from_value(map).unwrap().sliding_windows, vec![None, Some(4096)], "transformers' default");
+        let mut map = ModelConfig::tiny(Architecture::Mistral, 100).original;
+        map.remove("sliding_window");
+        assert_eq!(ModelConfig::from_value(map.clone()).unwrap().sliding_windows, vec![Some(4096); 2]);
+        map.insert("sliding_window".into(), Value::Null);
+        assert_eq!(ModelConfig::from_value(map).unwrap().sliding_windows, vec![None; 2]);
     }
 
     #[test]

@@ -77,7 +77,6 @@ impl AppliedLora {
 
 /// Freezes the model and adds fresh trainable adapters.
 pub(crate) fn add(model: &mut CausalLm, config: &LoraConfig, seed: u64) -> Result<(), ModelError> {
-    model.freeze();
     attach(model, &AppliedLora { config: config.clone(), use_rslora: false })?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     no_grad(|| {
@@ -88,10 +87,7 @@ pub(crate) fn add(model: &mut CausalLm, config: &LoraConfig, seed: u64) -> Resul
             adapter.a.shallow_clone().copy_(&fresh);
         }
     });
-    for (_, adapter) in model.adapters() {
-        let _ = adapter.a.set_requires_grad(true);
-        let _ = adapter.b.set_requires_grad(true);
-    }
+    model.train_lora();
     Ok(())
 }
 
@@ -145,6 +141,15 @@ fn place<'a>(layer: &'a mut Layer, projection: &str, config: &ModelConfig) -> (&
 }
 
 impl CausalLm {
+    /// Freezes the weights and makes the adapters trainable, those read from a folder too.
+    pub fn train_lora(&mut self) {
+        self.freeze();
+        for (_, adapter) in self.adapters() {
+            let _ = adapter.a.set_requires_grad(true);
+            let _ = adapter.b.set_requires_grad(true);
+        }
+    }
+
     /// Folds the adapters into the weights: the same model to rounding, as fast as without. Weights stay frozen.
     pub fn merge_lora(&mut self) {
         no_grad(|| {

@@ -35,10 +35,29 @@ pub(crate) fn load_with_base(
             wanted: "config.json: an adapter cannot be a base".into(),
         });
     }
+    let weights = folder.join(WEIGHTS);
+    check_rank(&weights, config.lora().r)?;
     let mut model = CausalLm::load(&base, options)?;
+    if let Some(rope) = config.columnar_rope {
+        let refused = |wanted| ModelError::Adapter { key: "columnar_rope".into(), got: format!("{rope:?}"), wanted };
+        model.set_columnar_rope(rope.clone()).map_err(refused)?;
+    }
     lora::attach(&mut model, &config.lora)?;
-    load_weights(&model, &folder.join(WEIGHTS))?;
+    load_weights(&model, &weights)?;
     Ok(model)
+}
+
+/// The rank that the config names is that of the file, before any memory is taken for it.
+fn check_rank(path: &Path, r: i64) -> Result<(), ModelError> {
+    let file = SafetensorsFile::open(path)?;
+    let found = file.tensors().iter().find(|(name, _)| name.ends_with(".lora_A.weight"));
+    match found.and_then(|(_, info)| info.shape.first().copied()) {
+        Some(rank) if rank != r => {
+            let wanted = format!("`{}` holds adapters of rank {rank}", path.display());
+            Err(ModelError::Adapter { key: "r".into(), got: r.to_string(), wanted })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Base named by the adapter: a path as it is, a path beside the adapter, or a hub name in the cache.
@@ -104,6 +123,6 @@ pub(crate) fn save(model: &CausalLm, folder: &Path, base: &str, kind: Option<Kin
     let cast = |(name, tensor): (String, Tensor)| (name, tensor.detach().to_kind(kind.unwrap_or(tensor.kind())));
     let tensors: Vec<_> = named(model).into_iter().map(cast).collect();
     safetensors_file::write(&folder.join(WEIGHTS), &tensors)?;
-    let config = crate::save::pretty(&AdapterConfig::to_json(lora, base));
+    let config = crate::save::pretty(&AdapterConfig::to_json(lora, base, model.config.columnar_rope.as_ref()));
     atomic_write::write(&folder.join("adapter_config.json"), &config)
 }

@@ -38,6 +38,8 @@ pub struct ChatMessage {
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    /// Ids from here on have no row in the model's embedding table.
+    vocab_size: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ struct Inner {
 }
 
 impl Tokenizer {
-    /// Reads a folder.
+    /// Reads a folder; that of an adapter may leave the tokenizer to its base.
     pub fn load(folder: &Path) -> Result<Self, ModelError> {
         Self::load_with_date(folder, TemplateDate::default())
     }
@@ -61,6 +63,9 @@ impl Tokenizer {
     pub fn load_with_date(folder: &Path, date: TemplateDate) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
+            if let Some(base) = crate::folder::base_of(folder)?.filter(|base| base != folder) {
+                return Self::load_with_date(&base, date);
+            }
             return Err(ModelError::MissingFile {
                 folder: folder.into(),
                 wanted: "tokenizer.json; save the tokenizer with transformers' fast tokenizer".into(),
@@ -91,7 +96,13 @@ impl Tokenizer {
         let template = template.as_ref().map(compile).transpose()?;
         let folder = folder.to_path_buf();
         let inner = Inner { folder, tokenizer, template, template_tokens, eos_token_ids, fingerprint, files };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), vocab_size: None })
+    }
+
+    /// For a model with `vocab_size` rows of embeddings: text that needs an id beyond them is an error of [`Self::encode`].
+    #[must_use]
+    pub fn for_vocabulary(self, vocab_size: i64) -> Self {
+        Self { vocab_size: Some(vocab_size), ..self }
     }
 
     /// Writes its files into a folder, as they were read.
@@ -103,7 +114,14 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i64>, ModelError> {
         let encode = || self.inner.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| error.to_string());
         let encoding = guarded(encode).map_err(|problem| self.problem(problem))?;
-        Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
+        let ids: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
+        match self.vocab_size.and_then(|size| Some((size, ids.iter().copied().find(|id| *id >= size)?))) {
+            None => Ok(ids),
+            Some((size, id)) => Err(self.problem(format!(
+                "token {id} (`{}`) has no row in the model's embedding table of {size}; give the tokenizer the model was trained with",
+                self.id_to_token(id).unwrap_or_default()
+            ))),
+        }
     }
 
     /// Text. Ids outside the vocabulary are left out.

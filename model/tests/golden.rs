@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use monopass_model as model;
 
+use model::config::{ColumnarPositions, ColumnarRope};
 use model::safetensors_file::SafetensorsFile;
 use model::{AttentionPattern, CausalLm, LoadOptions, LoraConfig, SaveOptions};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -247,6 +248,19 @@ fn adapters_survive_saving_merging_and_loading() {
 }
 
 #[test]
+fn an_adapter_brings_the_positions_it_was_trained_with() {
+    let out = tempfile::tempdir().unwrap();
+    let base = folder("llama");
+    let mut trained = CausalLm::load(&base, &OPTIONS).unwrap();
+    let rope = ColumnarRope { pairs: vec![1, 3], branch_stride: 8.0, positions: ColumnarPositions::Linear };
+    trained.set_columnar_rope(rope.clone()).unwrap();
+    trained.add_lora(&LoraConfig::default(), 1).unwrap();
+    let adapter_only = Some(base.canonicalize().unwrap().display().to_string());
+    trained.save(out.path(), &SaveOptions { adapter_only, ..SaveOptions::default() }).unwrap();
+    assert_eq!(CausalLm::load(out.path(), &OPTIONS).unwrap().config.columnar_rope, Some(rope));
+}
+
+#[test]
 fn adapters_that_cannot_be_applied_are_refused() {
     let out = tempfile::tempdir().unwrap();
     let source = folder("llama-lora");
@@ -262,7 +276,10 @@ fn adapters_that_cannot_be_applied_are_refused() {
         ("\"use_dora\": false", "\"use_dora\": true", "use_dora"),
         ("\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]", "modules_to_save"),
         ("\"down_proj\"", "\"lm_head\"", "lm_head"),
-        ("\"r\": 4", "\"r\": 5", "[4, 48], wanted [5, 48]"),
+        ("\"r\": 4", "\"r\": 5", "holds adapters of rank 4"),
+        ("\"r\": 4", "\"r\": 1000000000000", "holds adapters of rank 4"),
+        ("\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa_niter_4\"", "path_initial_model_for_weight_conversion"),
+        ("\"kasa_config\": null", "\"kasa_config\": {\"beta\": 0.1}", "kasa_config"),
         ("\"r\": 4", "\"r\": 0", "at least 1"),
         ("\"v_proj\"", "\"k_proj\"", "v_proj"),
         ("\"LORA\"", "\"IA3\"", "IA3"),

@@ -123,8 +123,9 @@ pub fn load_folder(folder: &Path, tokenizer: Option<&Path>, device: Device, kind
     if let Some(note) = ModelNote::read(folder)? {
         note.verify(folder)?;
     }
-    let tokenizer = Arc::new(Tokenizer::load(tokenizer.unwrap_or(folder))?);
+    let tokenizer = Tokenizer::load(tokenizer.unwrap_or(folder))?;
     let model = CausalLm::load(folder, &LoadOptions { device, kind })?;
+    let tokenizer = Arc::new(tokenizer.for_vocabulary(model.config.vocab_size));
     tracing::debug!("`{}`: {} weights, {kind:?} on {device:?}", folder.display(), model.num_parameters());
     Ok(LoadedModel { folder: folder.to_owned(), model, tokenizer })
 }

@@ -201,6 +201,47 @@ fn import_copies_a_folder_and_does_not_overwrite() {
 }
 
 #[test]
+fn import_and_export_with_force_leave_nothing_of_the_model_before() {
+    let place = Workplace::new(512);
+    for command in [&["import", "model"][..], &["export", "--model", "model", "--precision", "fp32"]] {
+        let replace = || place.run(&[command, &["--out", "there", "--force"]].concat()).expect_code(0);
+        replace();
+        let whole = std::fs::read(place.path("there/model.safetensors")).unwrap();
+        std::fs::write(place.path("there/chat_template.jinja"), "old").unwrap();
+        std::fs::write(place.path("there/model-00001-of-00002.safetensors"), "old").unwrap();
+        std::fs::write(place.path("there/mine.txt"), "mine").unwrap();
+        replace();
+        assert!(std::fs::read(place.path("there/model.safetensors")).unwrap() == whole);
+        let mut names: Vec<_> = std::fs::read_dir(place.path("there"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert!(names.contains(&"mine.txt".to_owned()), "{names:?}");
+        let old = |name: &String| name.starts_with("model-0000") || name.starts_with('.') || name == "chat_template.jinja";
+        assert!(!names.iter().any(old), "{names:?}");
+        // A source that cannot be used leaves the model that was there.
+        place.run(&["import", "nowhere.gguf", "--out", "there", "--force"]).expect_code(3);
+        assert!(std::fs::read(place.path("there/model.safetensors")).unwrap() == whole);
+        std::fs::remove_dir_all(place.path("there")).unwrap();
+    }
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_model_is_told() {
+    let place = Workplace::new(512);
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&place.read("model/tokenizer.json")).unwrap();
+    let added = serde_json::json!({"id": 5000, "content": "<new>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true});
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(added);
+    place.write("model/tokenizer.json", &tokenizer.to_string());
+    place.run(&["generate", "--model", "model", "--prompt", "x", "--max-new-tokens", "2"]).expect_code(0);
+    let generate = ["generate", "--model", "model", "--prompt", "a <new> one", "--max-new-tokens", "2"];
+    let text = place.run(&generate).expect_code(3).stderr;
+    assert!(text.contains("`<new>`") && text.contains("no row in the model's embedding table"), "{text}");
+}
+
+#[test]
 fn launch_starts_the_processes_and_passes_their_exit_code_on() {
     let place = Workplace::new(4096);
     place.write("tiny.yaml", EXPERIMENT);

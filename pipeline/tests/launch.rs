@@ -50,6 +50,38 @@ fn a_killed_worker_costs_the_steps_since_the_last_checkpoint_and_nothing_else() 
 }
 
 #[test]
+fn a_signal_while_ranks_are_being_ended_starts_nothing_again() {
+    let place = workplace();
+    let said = place.path("said.txt");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_monopass"));
+    command.current_dir(place.path("")).args(["launch", "--nproc-per-node", "2", "--max-restarts", "2"]);
+    command.args(["--log-dir", "logs", "--", "train", "tiny.yaml"]);
+    command.env("OMP_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1").env_remove("WORLD_SIZE").env_remove("MONOPASS_LOG");
+    let mut launcher = command.stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap()).spawn().unwrap();
+    let wait_for = |what: &str, seen: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !seen() {
+            assert!(started.elapsed() < Duration::from_secs(120), "{what} did not come");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let signal = |name: &str, pid: &str| assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+    let checkpoint = place.path("runs/tiny/train/first/checkpoints/step-00000010/manifest.json");
+    wait_for("a checkpoint", &|| checkpoint.exists());
+    let pids = [0, 1].map(|rank| pids_of_rank(&place.path(""), rank).remove(0));
+    // Rank 0 cannot end while it is stopped, so the signal comes before the launcher is done with it.
+    signal("-STOP", &pids[0]);
+    signal("-KILL", &pids[1]);
+    wait_for("the failure", &|| fs::read_to_string(&said).unwrap().contains("ending the others"));
+    signal("-TERM", &launcher.id().to_string());
+    wait_for("the signal", &|| fs::read_to_string(&said).unwrap().contains("SIGTERM: passed on to the ranks"));
+    signal("-CONT", &pids[0]);
+    let status = launcher.wait().unwrap();
+    let said = fs::read_to_string(&said).unwrap();
+    assert!(!status.success() && !said.contains("started again"), "{said}");
+}
+
+#[test]
 fn checkpoints_are_listed_and_verified() {
     let place = workplace();
     place.run(&["launch", "--standalone", "--nproc-per-node", "2", "--", "train", "tiny.yaml"]).expect_code(0);

@@ -23,6 +23,12 @@ pub enum TrainError {
         #[source]
         source: DataError,
     },
+    /// All samples of a step were too long, on every rank.
+    #[error("step {step}: none of its samples is short enough; raise `max_micro_batch_tokens` or shorten the passages")]
+    EmptyStep {
+        /// Optimiser step, from 0.
+        step: u64,
+    },
     /// The loader ended before the planned number of steps.
     #[error("the data ended after step {step}, wanted {wanted} steps; lower `max_steps` or `epochs`")]
     DataEnded {

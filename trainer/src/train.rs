@@ -78,7 +78,7 @@ pub(crate) fn prepare(
     Ok(model.trainable_parameters().into_iter().chain(objective.parameters()).collect())
 }
 
-/// Makes weights trainable, or adds adapters unless the stage before left some to go on with.
+/// Makes weights trainable, or adapters: fresh ones, or those the model was read with. A stage that trains all weights merges them.
 fn prepare_model(model: &mut CausalLm, config: &TrainConfig, seed: u64) -> Result<(), TrainError> {
     let wanted = config.precision.weights();
     if model.kind() != wanted {
@@ -91,11 +91,16 @@ fn prepare_model(model: &mut CausalLm, config: &TrainConfig, seed: u64) -> Resul
     }
     match (&config.lora, model.lora_config()) {
         (None, None) => model.train_all(),
+        (None, Some(_)) => {
+            model.merge_lora();
+            model.train_all();
+        }
         (Some(lora), None) => model.add_lora(lora, seed)?,
-        (Some(lora), Some(present)) if lora == present => {}
-        (wanted, Some(present)) => {
+        (Some(lora), Some(present)) if lora == present => model.train_lora(),
+        (Some(wanted), Some(present)) => {
             let problem = format!(
-                "the model has adapters {present:?}, this stage wants {wanted:?}; merge them first or keep `lora` the same"
+                "the model has adapters {present:?}, this stage wants {wanted:?}; keep `lora` the same to train them on, or merge them \
+                 first (`monopass export`)"
             );
             return Err(TrainError::Config { problems: vec![problem] });
         }

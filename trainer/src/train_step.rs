@@ -74,6 +74,9 @@ pub fn train_step(
 ) -> Result<StepMetrics, TrainError> {
     let mut communication = Duration::ZERO;
     let (totals, shape) = timed(&mut communication, || agree(ranks, micro_batches))?;
+    if totals.samples == 0.0 {
+        return Err(TrainError::EmptyStep { step });
+    }
     let mut losses = LossSums::new(objective, learner.model);
 
     learner.gradients.begin(shape);

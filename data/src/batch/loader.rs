@@ -195,7 +195,8 @@ impl Job {
             samples.extend(self.tokenized(*place)?);
         }
         let most = self.config.max_micro_batch_tokens;
-        if samples.is_empty() {
+        // Of several ranks the others may have samples: the trainer looks at all of them.
+        if samples.is_empty() && self.config.world_size == 1 {
             let limit = most.min(self.options.max_sample_tokens.unwrap_or(usize::MAX));
             return Err(DataError::EmptyStep { step, samples: places.len(), limit });
         }

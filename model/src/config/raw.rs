@@ -29,6 +29,7 @@ pub(super) struct RawConfig {
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     tie_word_embeddings: Option<bool>,
+    #[serde(default = "sliding_window_of_transformers")]
     sliding_window: Option<i64>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<i64>,
@@ -36,6 +37,11 @@ pub(super) struct RawConfig {
     bos_token_id: Option<OneOrMany>,
     eos_token_id: Option<OneOrMany>,
     columnar_rope: Option<ColumnarRope>,
+}
+
+/// What transformers' Mistral and Qwen classes take where the key is absent; `null` turns windows off.
+fn sliding_window_of_transformers() -> Option<i64> {
+    Some(4096)
 }
 
 /// A token id or a list of them.
@@ -146,7 +152,10 @@ impl RawConfig {
 
     fn rope(&self) -> Result<(f64, RopeScaling), ModelError> {
         let empty = Map::new();
-        let parameters = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()).unwrap_or(&empty);
+        // transformers 5: `rope_scaling` wins over `rope_parameters` unless it is empty.
+        let scaling = self.rope_scaling.as_ref().filter(|scaling| !scaling.is_empty());
+        let key = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
+        let parameters = scaling.or(self.rope_parameters.as_ref()).unwrap_or(&empty);
         let theta = parameters.get("rope_theta").and_then(Value::as_f64).or(self.rope_theta).unwrap_or(10_000.0);
         let partial = parameters.get("partial_rotary_factor").and_then(Value::as_f64).or(self.partial_rotary_factor);
         if let Some(partial) = partial.filter(|partial| *partial != 1.0) {
@@ -155,7 +164,6 @@ impl RawConfig {
         if theta.is_nan() || theta <= 1.0 {
             return Err(invalid("rope_theta", theta, "a number above 1"));
         }
-        let key = if self.rope_parameters.is_some() { "rope_parameters" } else { "rope_scaling" };
         let number = |name: &str| -> Result<f64, ModelError> {
             let got = parameters.get(name);
             let number = got.and_then(Value::as_f64).filter(|number| *number > 0.0);

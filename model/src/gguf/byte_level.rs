@@ -11,8 +11,15 @@ const LLAMA3_PATTERN: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]
 /// Qwen 2's: the same with single digits.
 const QWEN2_PATTERN: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
+/// Where a file names its splitting rule.
+pub(super) const PRE: &str = "tokenizer.ggml.pre";
+
+/// True for the names of Llama 3's splitting rule.
+pub(super) fn is_llama3(pre: &str) -> bool {
+    matches!(pre, "llama-bpe" | "llama3" | "llama-v3")
+}
+
 pub(super) fn parts(metadata: Metadata, vocabulary: &Vocabulary) -> Result<Parts, GgufError> {
-    const PRE: &str = "tokenizer.ggml.pre";
     let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let split = |pattern: &str| {
         let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
@@ -25,7 +32,7 @@ pub(super) fn parts(metadata: Metadata, vocabulary: &Vocabulary) -> Result<Parts
     let name = metadata.text(PRE)?.unwrap_or("default");
     let (pre_tokenizer, normalizer, ignore_merges) = match name {
         "smollm" | "starcoder" | "refact" | "command-r" => (digits(), Value::Null, false),
-        "llama-bpe" | "llama3" | "llama-v3" => (split(LLAMA3_PATTERN), Value::Null, true),
+        name if is_llama3(name) => (split(LLAMA3_PATTERN), Value::Null, true),
         "qwen2" => (split(QWEN2_PATTERN), json!({"type": "NFC"}), false),
         "gpt-2" | "gpt2" | "default" => (byte_level(true), Value::Null, false),
         other => {

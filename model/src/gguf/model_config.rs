@@ -73,7 +73,9 @@ pub fn config(file: &GgufFile) -> Result<Map<String, Value>, GgufError> {
         config["attention_bias"] = has("blk.0.attn_q.bias").into();
         config["mlp_bias"] = has("blk.0.ffn_up.bias").into();
     }
-    if let Some(window) = metadata.integer(&key("attention.sliding_window"))? {
+    let window = metadata.integer(&key("attention.sliding_window"))?;
+    // transformers takes a window where Mistral's key is absent; a GGUF without it has none
+    if window.is_some() || architecture == Architecture::Mistral {
         config["sliding_window"] = window.into();
     }
     if let Some(scaling) = rope_scaling(file, prefix, head_dim, theta)? {

@@ -86,12 +86,14 @@ impl<'a> Vocabulary<'a> {
                 id => Ok(id),
             }
         };
+        // Files of Llama 3 often leave the key out; llama.cpp takes it as set for their splitting rule.
+        let llama3 = metadata.text(byte_level::PRE)?.is_some_and(byte_level::is_llama3);
         Ok(Self {
             bos: id("bos")?,
             eos: id("eos")?,
             unknown: id("unknown")?,
             padding: id("padding")?,
-            add_bos: metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(sentencepiece),
+            add_bos: metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(sentencepiece || llama3),
             add_eos: metadata.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             tokens,
             types,

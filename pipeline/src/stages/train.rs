@@ -246,7 +246,9 @@ fn write_model(
         loaded.model.save(partial, &SaveOptions { kind: None, merge_lora: true, adapter_only: None })?;
         loaded.tokenizer.save(partial)?;
         if loaded.model.lora_config().is_some() {
-            let base = loaded.folder.display().to_string();
+            // An adapter that was trained on belongs to the same model as before.
+            let base = model::folder::base_of(&loaded.folder)?.unwrap_or_else(|| loaded.folder.clone());
+            let base = base.display().to_string();
             loaded.model.save(
                 &partial.join("adapter"),
                 &SaveOptions { kind: None, merge_lora: false, adapter_only: Some(base) },

@@ -140,7 +140,10 @@ fn end(
         return Err(explain(error, folder, needed, free_bytes));
     }
     sync_folder(folder)?;
-    for (_, old) in super::list(folder)?.into_iter().skip(keep.max(1)) {
+    // A later one is damaged: the run would have gone on from it.
+    let (later, others): (Vec<_>, Vec<_>) =
+        super::list(folder)?.into_iter().partition(|(step, _)| *step > content.state.step);
+    for (_, old) in later.into_iter().chain(others.into_iter().skip(keep.max(1))) {
         fs::remove_dir_all(&old).map_err(TrainError::io("remove", &old))?;
     }
     Ok(path)
@@ -293,6 +296,19 @@ pub(super) mod tests {
         let steps: Vec<u64> = list(folder.path()).unwrap().into_iter().map(|(step, _)| step).collect();
         assert_eq!(steps, [3, 2]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_damaged_later_one_does_not_push_the_new_one_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [4, 6] {
+            save_at(folder.path(), step, None).unwrap();
+        }
+        fs::write(folder.path().join("step-00000006/state.json"), "{").unwrap();
+        assert_eq!(find_latest(folder.path()).unwrap().unwrap().state.step, 4);
+        save_at(folder.path(), 5, None).unwrap();
+        let steps: Vec<u64> = list(folder.path()).unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [5, 4]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use model::{AttentionPattern, LoraConfig};
-use tch::Tensor;
+use model::{AttentionPattern, CausalLm, LoadOptions, LoraConfig, SaveOptions};
+use tch::{Device, Kind, Tensor};
 
 use super::support::{config, generator_turn, loader, logged, model, run, same_bits, train_until, weights};
 use crate::config::{Precision, TrainConfig};
@@ -49,6 +49,38 @@ fn adapters_learn_and_the_weights_below_stay() {
     assert!(
         adapters.iter().any(|(name, tensor)| name.contains("lora_B") && tensor.abs().max().double_value(&[]) > 0.0)
     );
+}
+
+#[test]
+fn an_adapter_read_from_a_folder_is_trained_on_or_merged() {
+    let _turn = generator_turn();
+    let place = tempfile::tempdir().unwrap();
+    let (base, adapter) = (place.path().join("base"), place.path().join("adapter"));
+    let lora = LoraConfig { r: 4, ..LoraConfig::default() };
+    let mut fresh = model(Precision::Fp32, 1);
+    fresh.save(&base, &SaveOptions::default()).unwrap();
+    fresh.add_lora(&lora, 1).unwrap();
+    let adapter_only = Some(base.display().to_string());
+    fresh.save(&adapter, &SaveOptions { adapter_only, ..SaveOptions::default() }).unwrap();
+    let read = || CausalLm::load(&adapter, &LoadOptions { device: Device::Cpu, kind: Kind::Float }).unwrap();
+    let train = |model: &mut CausalLm, lora: Option<LoraConfig>| {
+        let folder = tempfile::tempdir().unwrap();
+        train_until(model, &TrainConfig { lora, max_steps: Some(2), ..config() }, folder.path(), None).map(|_| ())
+    };
+
+    let mut further = read();
+    train(&mut further, Some(lora.clone())).unwrap();
+    let trained = weights(&further);
+    assert!(trained.iter().all(|(name, _)| name.contains("lora_")), "{trained:?}");
+    assert!(trained.iter().any(|(name, b)| name.contains("lora_B") && b.abs().max().double_value(&[]) > 0.0));
+
+    let mut whole = read();
+    train(&mut whole, None).unwrap();
+    assert!(whole.lora_config().is_none());
+    assert!(weights(&whole).iter().any(|(name, _)| name.contains("qkv_proj")));
+
+    let error = train(&mut read(), Some(LoraConfig { r: 8, ..lora })).unwrap_err().to_string();
+    assert!(error.contains("keep `lora` the same") && error.contains("monopass export"), "{error}");
 }
 
 #[test]

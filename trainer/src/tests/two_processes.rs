@@ -75,7 +75,7 @@ fn one_rank() {
                 Err(DataError::Io { path: "set.parquet".into(), source: std::io::ErrorKind::UnexpectedEof.into() })
             }
             ("abort 1", 2, 1) | ("abort 0", 2, 0) => std::process::abort(),
-            ("silent step", 2, 1) => {
+            ("silent step", 2, 1) | ("empty step", 2, _) => {
                 batch.micro_batches.clear();
                 Ok(())
             }
@@ -182,6 +182,13 @@ fn a_rank_without_data_for_a_step_does_not_stop_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let (said, _) = two_ranks("silent step", folder.path());
     assert_eq!(said, ["done", "done"]);
+}
+
+#[test]
+fn a_step_without_data_on_any_rank_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (said, _) = two_ranks("empty step", folder.path());
+    assert!(said.iter().all(|said| said.contains("step 2: none of its samples is short enough")), "{said:?}");
 }
 
 #[test]
