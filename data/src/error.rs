@@ -183,6 +183,14 @@ pub enum DataError {
         /// Which sample.
         query_id: String,
     },
+    /// An id that a TREC run cannot hold.
+    #[error("`{}`: the id `{id}` is empty or has blanks in it, which separate the columns of a TREC run; use other ids", path.display())]
+    BlankId {
+        /// Which id.
+        id: String,
+        /// The run.
+        path: PathBuf,
+    },
     /// All samples of a training step were too long.
     #[error(
         "step {step}: none of its {samples} samples fits in {limit} tokens; raise `max_micro_batch_tokens` or shorten the passages"

@@ -130,6 +130,10 @@ impl TrecRun {
     /// Writes the run whole or not at all. Each query's list is written by score with ranks from 1; a score that is not
     /// below the one before it in float32 is lowered to the next float32, so that the order survives any reader.
     pub fn write(&self, path: &Path) -> Result<(), DataError> {
+        let ids = self.order.iter().chain(self.entries.values().flatten().map(|entry| &entry.doc_id));
+        if let Some(id) = ids.into_iter().find(|id| !fits(id)) {
+            return Err(DataError::BlankId { id: id.clone(), path: path.to_owned() });
+        }
         let tag = if self.tag.is_empty() { "monopass" } else { self.tag.as_str() };
         let mut text = String::new();
         for query in &self.order {
@@ -142,6 +146,12 @@ impl TrecRun {
         }
         files::write_whole(path, text.as_bytes())
     }
+}
+
+/// True for ids that a TREC run can hold: its columns are separated by blanks.
+#[must_use]
+pub fn fits(id: &str) -> bool {
+    !id.is_empty() && !id.contains(char::is_whitespace)
 }
 
 fn parse_entry(document: &str, rank: &str, score: &str) -> Result<RunEntry, String> {

@@ -282,16 +282,19 @@ fn timing(name: &str, index: usize, rounds: &[Vec<Run>]) -> DecodeTiming {
     let after = rounds.iter().map(|runs| Some(runs[index].after_model? / runs[index].seconds.max(1e-9)));
     let after: Option<Vec<f64>> = after.collect();
     let latency = Latency::of(&all_seconds);
-    let first = rounds[0][index];
+    // Drafting decoders need other numbers of passes for other prompts: those of the round in the middle.
+    let mut by_time: Vec<Run> = rounds.iter().map(|runs| runs[index]).collect();
+    by_time.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let middle = by_time[(by_time.len() - 1) / 2];
     DecodeTiming {
         name: name.to_owned(),
         seconds: latency.median,
         seconds_p95: latency.p95,
         all_seconds,
-        forward_passes: first.forward_passes,
-        new_tokens: first.new_tokens,
-        tokens_computed: first.tokens_computed,
-        new_tokens_per_second: f64::from(first.new_tokens) / latency.median.max(1e-9),
+        forward_passes: middle.forward_passes,
+        new_tokens: middle.new_tokens,
+        tokens_computed: middle.tokens_computed,
+        new_tokens_per_second: f64::from(middle.new_tokens) / latency.median.max(1e-9),
         prompt_passes: stats::percentile(&ratios, 50.0),
         share_after_model: after.map(|shares| stats::percentile(&shares, 50.0)),
     }

@@ -52,6 +52,8 @@ pub struct EvaluationJob<'a> {
     pub judgements: &'a Judgements,
     /// Decoders, in the order of the table.
     pub decoders: &'a [Box<dyn Decoder>],
+    /// Lets the decoders forget passes that they share: called before each round, so that a repeated round is timed anew.
+    pub forget_passes: &'a dyn Fn(),
     /// Settings.
     pub config: &'a EvaluateConfig,
     /// Hash of everything a prediction depends on (weights, samples, prompt, decoders, windows): lines written under
@@ -88,10 +90,10 @@ pub fn evaluate(
     check(job)?;
     let samples = limited(job);
     let mut predictions = match job.predictions {
-        Some(path) => Predictions::open(path, job.content_key, samples)?,
+        Some(path) => Predictions::open(path, job.content_key, job.samples)?,
         None => Predictions::in_memory(job.content_key),
     };
-    let resumed = predictions.len();
+    let resumed = samples.iter().filter(|sample| predictions.get(&sample.query_id).is_some()).count();
     if resumed < samples.len() {
         warm_up(job, &samples[0])?;
     }
@@ -131,7 +133,10 @@ fn limited<'a>(job: &EvaluationJob<'a>) -> &'a [RankingSample] {
 
 /// Allocator, caches and clocks settle.
 fn warm_up(job: &EvaluationJob, sample: &RankingSample) -> Result<(), EvaluatorError> {
-    (0..job.config.latency.warmup).try_for_each(|_| one_window(job, sample))
+    (0..job.config.latency.warmup).try_for_each(|_| {
+        (job.forget_passes)();
+        one_window(job, sample)
+    })
 }
 
 /// One window of each decoder.
@@ -155,6 +160,7 @@ fn decode_query(job: &EvaluationJob, sample: &RankingSample, index: usize) -> Re
     let num_decoders = job.decoders.len();
     let mut runs: Vec<Vec<Reranked>> = vec![Vec::new(); num_decoders];
     for repeat in 0..job.config.latency.repeats {
+        (job.forget_passes)();
         for turn in 0..num_decoders {
             let which = (turn + index + repeat) % num_decoders;
             let decoder = job.decoders[which].as_ref();

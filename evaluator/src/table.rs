@@ -229,17 +229,18 @@ impl Table {
         terminal::render(self, width)
     }
 
-    /// Row of the best value in each column; `None` where nothing is better or only one row has a value.
-    pub(crate) fn best_rows(&self) -> Vec<Option<usize>> {
+    /// Rows of the best value in each column, equal as printed; none where nothing is better or all rows are equal.
+    pub(crate) fn best_rows(&self) -> Vec<Vec<usize>> {
         let best = |(index, column): (usize, &Column)| {
-            let better = column.better?;
+            let Some(better) = column.better else { return Vec::new() };
             let values = self.rows.iter().enumerate().filter_map(|(row, cells)| Some((row, cells[index].value()?)));
             let values: Vec<(usize, f64)> = values.filter(|(_, value)| value.is_finite()).collect();
-            if values.len() < 2 {
-                return None;
-            }
-            let ahead = |a: f64, b: f64| if better == Better::Higher { a > b } else { a < b };
-            values.into_iter().reduce(|best, next| if ahead(next.1, best.1) { next } else { best }).map(|best| best.0)
+            let of_two = if better == Better::Higher { f64::max } else { f64::min };
+            let Some(best) = values.iter().map(|(_, value)| *value).reduce(of_two) else { return Vec::new() };
+            let printed = |value: f64| format!("{:.*}", usize::from(column.decimals), zero(value));
+            let rows: Vec<usize> =
+                values.iter().filter(|(_, value)| printed(*value) == printed(best)).map(|(row, _)| *row).collect();
+            if rows.len() < values.len() { rows } else { Vec::new() }
         };
         self.columns.iter().enumerate().map(best).collect()
     }
@@ -269,7 +270,7 @@ impl Table {
                 let detail: Vec<String> = interval.into_iter().chain(paper(&value.paper)).collect();
                 let smallest = 10f64.powi(-i32::from(self.columns[column].decimals));
                 // a p-value is never 0
-                let number = if self.columns[column].key == "p_value" && value.value < smallest {
+                let number = if self.columns[column].key.starts_with("p_") && value.value < smallest {
                     format!("<{smallest:.decimals$}")
                 } else {
                     format!("{:.decimals$}", zero(value.value))
@@ -344,6 +345,11 @@ mod tests {
 
     #[test]
     fn the_best_of_each_column() {
-        assert_eq!(table().best_rows(), [None, Some(0), Some(2)]);
+        assert_eq!(table().best_rows(), [vec![], vec![0], vec![2]]);
+        let mut table = table();
+        table.rows[0][2] = Cell::number(0.001);
+        assert_eq!(table.best_rows()[2], [0, 2], "equal as printed");
+        table.rows[0][2] = Cell::Empty;
+        assert!(table.best_rows()[2].is_empty(), "better than no other");
     }
 }

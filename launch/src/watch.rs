@@ -140,7 +140,11 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self, LaunchError> {
         let listen = |kind| signal(kind).map_err(|source| LaunchError::System { doing: "listen for signals", source });
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())?, came: false })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            came: false,
+        })
     }
 
     async fn next(&mut self) -> (&'static str, Signal) {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::ModelError;
-use crate::error::{parse_json, read};
 use crate::config::ColumnarRope;
+use crate::error::{parse_json, read};
 use crate::lora::{AppliedLora, LoraConfig, PROJECTIONS};
 
 /// Values of `init_lora_weights` that draw A and B only.

@@ -236,7 +236,11 @@ mod tests {
         map.insert("max_window_layers".into(), 1.into());
         assert_eq!(ModelConfig::from_value(map.clone()).unwrap().sliding_windows, vec![None, Some(16)]);
         map.remove("sliding_window");
-        assert_eq!(ModelConfig::from_value(map).unwrap().sliding_windows, vec![None, Some(4096)], "transformers' default");
+        assert_eq!(
+            ModelConfig::from_value(map).unwrap().sliding_windows,
+            vec![None, Some(4096)],
+            "transformers' default"
+        );
         let mut map = ModelConfig::tiny(Architecture::Mistral, 100).original;
         map.remove("sliding_window");
         assert_eq!(ModelConfig::from_value(map.clone()).unwrap().sliding_windows, vec![Some(4096); 2]);

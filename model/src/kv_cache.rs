@@ -90,10 +90,16 @@ impl KvCache {
     /// Makes room for `new` more tokens in the longest row; grows by doubling.
     pub(crate) fn reserve(&mut self, new: i64) {
         let wanted = self.len() + new;
-        if wanted <= self.capacity {
+        if wanted > self.capacity {
+            self.make_room(wanted.max(2 * self.capacity));
+        }
+    }
+
+    /// Makes room for `capacity` tokens in all, those held included.
+    pub fn make_room(&mut self, capacity: i64) {
+        if capacity <= self.capacity {
             return;
         }
-        let capacity = wanted.max(2 * self.capacity);
         let held = self.len();
         for tensor in self.keys.iter_mut().chain(&mut self.values) {
             let (batch, _, heads, head_dim) = tensor.size4().expect("a cache tensor has four dimensions");

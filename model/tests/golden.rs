@@ -278,9 +278,13 @@ fn adapters_that_cannot_be_applied_are_refused() {
         ("\"down_proj\"", "\"lm_head\"", "lm_head"),
         ("\"r\": 4", "\"r\": 5", "holds adapters of rank 4"),
         ("\"r\": 4", "\"r\": 1000000000000", "holds adapters of rank 4"),
-        ("\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa_niter_4\"", "path_initial_model_for_weight_conversion"),
+        (
+            "\"init_lora_weights\": true",
+            "\"init_lora_weights\": \"pissa_niter_4\"",
+            "path_initial_model_for_weight_conversion",
+        ),
         ("\"kasa_config\": null", "\"kasa_config\": {\"beta\": 0.1}", "kasa_config"),
-        ("\"r\": 4", "\"r\": 0", "at least 1"),
+        ("\"r\": 4", "\"r\": 0", "holds adapters of rank 4"),
         ("\"v_proj\"", "\"k_proj\"", "v_proj"),
         ("\"LORA\"", "\"IA3\"", "IA3"),
     ];

@@ -81,6 +81,8 @@ mod download {
     use super::{checksum, way_round};
     use crate::failure::InputError;
 
+    const UNREACHABLE: &str = "the hub cannot be reached";
+
     /// Extensions of data files, in the order of preference.
     const DATA_EXTENSIONS: [&str; 4] = ["parquet", "jsonl", "json", "arrow"];
 
@@ -90,8 +92,19 @@ mod download {
             let cached = Cache::from_env().repo(repo).get("config.json");
             return cached.and_then(|file| Some(file.parent()?.to_owned())).ok_or_else(|| not_cached(id));
         }
+        let cached = || model::folder::resolve_in_cache(id, None, &model::folder::hub_cache());
         let repo = api(id)?.repo(repo);
-        let files = list(&repo, id)?;
+        let files = match repo.info() {
+            Ok(info) => info.siblings.into_iter().map(|sibling| sibling.rfilename).collect::<Vec<_>>(),
+            Err(error) => {
+                let error = failed(id, &error);
+                let Some(folder) = cached().filter(|_| error.to_string().contains(UNREACHABLE)) else {
+                    return Err(error);
+                };
+                tracing::warn!("{UNREACHABLE}; `{id}` is taken from the cache: `{}`", folder.display());
+                return Ok(folder);
+            }
+        };
         let wanted = |file: &&String| {
             let plain = !file.contains('/');
             plain && (file.ends_with(".safetensors") || file.ends_with(".json") || file.ends_with(".jinja"))
@@ -171,7 +184,7 @@ mod download {
         } else if error.contains("404") {
             "the hub knows no such repository or file"
         } else {
-            "the hub cannot be reached"
+            UNREACHABLE
         };
         InputError::new(format!("`{id}` is not on disk, and {why} ({error})"), way_round(id))
     }

@@ -14,6 +14,7 @@ pub mod teacher;
 pub mod train;
 pub mod training_material;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -25,6 +26,7 @@ use crate::config::problem::Problem;
 use crate::failure::{Ending, InputError, OtherRankFailed, ending};
 use crate::hub;
 use crate::interrupt::StopFlag;
+use crate::model_source::ModelNote;
 use crate::run_folder::RunFolder;
 use crate::stamp::{self, Freshness, Inputs};
 
@@ -155,12 +157,24 @@ impl Experiment<'_> {
         }
     }
 
-    /// What identifies the weights of `base` or a stage: the files' hash, or the stamp of the stage.
+    /// What identifies the weights of `base` or a stage: the hash of the files and of an adapter's base, or the stamp of the stage with
+    /// the weights' own hashes (another number of ranks or another device trains other bits from the same inputs).
     ///
     /// # Errors
     /// When there are no such weights.
     pub fn weights_hash(&self, name: &str) -> anyhow::Result<String> {
-        if name == BASE { stamp::hash_path(&self.base_folder()?) } else { self.stamp_hash(&train::stage_name(name)) }
+        let mut parts = Inputs(BTreeMap::new());
+        if name == BASE {
+            let folder = self.base_folder()?;
+            let Some(base) = model::folder::base_of(&folder)? else { return stamp::hash_path(&folder) };
+            parts.path("adapter", &folder)?;
+            parts.path("base", &base)?;
+        } else {
+            parts.hash("stamp", self.stamp_hash(&train::stage_name(name))?);
+            let note = ModelNote::read(&self.folder.model(name))?;
+            parts.settings("weights", &note.map(|note| note.weights))?;
+        }
+        Ok(parts.digest())
     }
 
     /// Hash of a finished stage's stamp.

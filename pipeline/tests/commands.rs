@@ -64,6 +64,11 @@ fn rank_reads_lists_and_writes_a_run() {
     assert_eq!(run.lines().count(), 6, "{run}");
     let text = place.run(&["rank", "--model", "model", "--candidates", "run.txt", "--out", "x"]).expect_code(2).stderr;
     assert!(text.contains("--queries FILE --corpus FILE"), "{text}");
+
+    place.write("lists.jsonl", &row("q1").replace("\"d2\"", "\"Albert Einstein\""));
+    let text = place.run(&arguments).expect_code(3).stderr;
+    assert!(text.contains("the id `Albert Einstein` is empty or has blanks in it"), "{text}");
+    assert_eq!(place.read("run.txt"), run, "the run of before");
 }
 
 #[test]
@@ -218,7 +223,8 @@ fn import_and_export_with_force_leave_nothing_of_the_model_before() {
             .collect();
         names.sort();
         assert!(names.contains(&"mine.txt".to_owned()), "{names:?}");
-        let old = |name: &String| name.starts_with("model-0000") || name.starts_with('.') || name == "chat_template.jinja";
+        let old =
+            |name: &String| name.starts_with("model-0000") || name.starts_with('.') || name == "chat_template.jinja";
         assert!(!names.iter().any(old), "{names:?}");
         // A source that cannot be used leaves the model that was there.
         place.run(&["import", "nowhere.gguf", "--out", "there", "--force"]).expect_code(3);

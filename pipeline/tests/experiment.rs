@@ -99,6 +99,40 @@ fn a_model_that_was_trained_on_the_evaluation_queries_is_named() {
         "{text}"
     );
     assert!(place.read("runs/tiny/report.html").contains("TRAINED ON THE TEST"));
+    // What the base of another run was trained on counts too.
+    let base = ["--set", "name=second", "--set", "model.path=runs/tiny/model/first"];
+    let only = ["--set", "evaluate.models=[first]", "--set", "evaluate.decoders=[single_token]"];
+    let text = place.run(&[&["run", "tiny.yaml"][..], &base, &only].concat()).expect_code(0).stderr;
+    assert!(text.contains("model `first` was trained on 6 of the 6 queries of set `held_out`"), "{text}");
+}
+
+#[test]
+fn an_evaluation_by_other_training_settings_is_told() {
+    let place = workplace();
+    let few = ["--set", "train.max_steps=2"];
+    place.run(&[&["train", "tiny.yaml"][..], &few].concat()).expect_code(0);
+    let only = ["--set", "evaluate.models=[first]", "--set", "evaluate.decoders=[single_token]"];
+    let text = place.run(&[&["evaluate", "tiny.yaml"][..], &few, &only].concat()).expect_code(0).stderr;
+    assert!(!text.contains("was trained before these changed"), "{text}");
+    let other = ["--set", "train.stages.first.learning_rate=2e-3"];
+    let text = place.run(&[&["evaluate", "tiny.yaml"][..], &few, &only, &other].concat()).expect_code(0).stderr;
+    assert!(text.contains("stage `first` was trained before these changed: settings"), "{text}");
+}
+
+#[test]
+fn queries_of_other_parts_of_a_split_do_not_count_as_missing() {
+    let place = workplace();
+    place.write("b/corpus.jsonl", "{\"_id\": \"d1\", \"title\": \"\", \"text\": \"red box\"}\n{\"_id\": \"d2\", \"title\": \"\", \"text\": \"blue box\"}\n");
+    let query = |id: usize| format!("{{\"_id\": \"q{id}\", \"text\": \"red box\"}}\n");
+    place.write("b/queries.jsonl", &(1..=4).map(query).collect::<String>());
+    let judged = |id: usize| format!("q{id}\td1\t1\n");
+    place
+        .write("b/qrels/test.tsv", &format!("query-id\tcorpus-id\tscore\n{}", (1..=4).map(judged).collect::<String>()));
+    let set = "data.sets.held_out={source: {beir: {path: b}}, split: {part: test, validation: 1, test: 2}}";
+    let only = ["--set", "evaluate.models=[base]", "--set", "evaluate.decoders=[single_token]", "--set", "train=null"];
+    place.run(&[&["run", "tiny.yaml", "--set", set][..], &only].concat()).expect_code(0);
+    let table = place.read("runs/tiny/tables/results.md");
+    assert!(table.contains("held_out: 2 judged queries.") && !table.contains("have no candidates"), "{table}");
 }
 
 #[test]
@@ -171,6 +205,19 @@ fn lora_trains_exports_and_merges() {
     let merged = place.run(&["inspect", "merged", "--json"]).expect_code(0).json();
     let base = place.run(&["inspect", "model", "--json"]).expect_code(0).json();
     assert_eq!(merged["parameters"], base["parameters"]);
+
+    // Trained on, the adapter still belongs to the same base.
+    let further =
+        ["--set", "name=further", "--set", "model.path=runs/tiny/model/first/adapter", "--set", "train.max_steps=2"];
+    place.run(&[&["train", "tiny.yaml", "--set", "train.lora={r: 2}"][..], &further].concat()).expect_code(0);
+    let bytes =
+        |run: &str| fs::read(place.path(&format!("runs/{run}/model/first/adapter/adapter_model.safetensors"))).unwrap();
+    assert!(bytes("tiny") != bytes("further"), "nothing was learned");
+    let config = |run: &str| {
+        let text = place.read(&format!("runs/{run}/model/first/adapter/adapter_config.json"));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["base_model_name_or_path"].clone()
+    };
+    assert_eq!(config("further"), config("tiny"));
 }
 
 #[test]

@@ -44,6 +44,9 @@ fn runs_are_compared_listed_and_removed() {
     assert!(text.contains("RUN/MODEL/DECODER"), "{text}");
     let text = place.run(&["compare", "runs/slow", "--baseline", "slow/gone/single_token"]).expect_code(2).stderr;
     assert!(text.contains("no run has the row `slow/gone/single_token`"), "{text}");
+    let text =
+        place.run(&["compare", "runs/slow", "--baseline", "slow/models/gone/single_token"]).expect_code(2).stderr;
+    assert!(text.contains("no run has the row `slow/models/gone/single_token`"), "{text}");
     let text = place.run(&["compare", "runs/slow", "model"]).expect_code(3).stderr;
     assert!(text.contains("`model` has no evaluation"), "{text}");
 

@@ -2,7 +2,7 @@
 //!
 //! [`train`] runs one stage:
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! # use monopass_trainer as trainer;
 //! # fn example(mut model: model::CausalLm, open: &mut trainer::OpenLoader<'_>) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::atomic::AtomicBool;

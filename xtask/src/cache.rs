@@ -115,7 +115,8 @@ pub fn point(link: &Path, target: &Path) -> Result<()> {
         fs::create_dir_all(parent).with_context(|| format!("`{}` cannot be made", parent.display()))?;
     }
     let mut beside = link.as_os_str().to_owned();
-    beside.push(".new");
+    // Of this process alone: another set-up may be making the same link.
+    beside.push(format!(".new-{}", std::process::id()));
     let beside = PathBuf::from(beside);
     remove(&beside)?;
     std::os::unix::fs::symlink(target, &beside)

@@ -84,6 +84,19 @@ pub struct RankingSetConfig {
     pub strict: bool,
 }
 
+impl RankingSetConfig {
+    /// True when queries with candidates may be missing because these settings leave them out, so that a missing query is no failure of
+    /// the first stage.
+    #[must_use]
+    pub fn leaves_queries_out(&self) -> bool {
+        self.max_queries.is_some()
+            || self.split.is_some()
+            || self.exact_candidates.is_some()
+            || self.min_candidates > 1
+            || self.require_target
+    }
+}
+
 fn one() -> usize {
     1
 }

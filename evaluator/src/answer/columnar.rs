@@ -24,8 +24,9 @@ pub fn answer_columns(
         return Ok(Vec::new());
     }
     let longest = prompts.iter().map(|prompt| room(prompt, options)).max().unwrap_or(0);
+    let cost = Cost::begin();
     let cache = model.new_cache(prompts.len() as i64, longest as i64);
-    Columns::begin(model, cache, prompts, options, false)?.run(on_token).map(|(answers, _)| answers)
+    Columns::begin(model, cache, prompts, options, false, cost)?.run(on_token).map(|(answers, _)| answers)
 }
 
 /// A text that was read once and is asked again and again.
@@ -69,7 +70,7 @@ impl<'m> ColumnarSession<'m> {
         let prompt = AnswerPrompt { id: "questions".into(), background: self.background.clone(), questions };
         let cache = self.cache.take().expect("the session goes on");
         let prompts = [prompt];
-        let columns = Columns::begin(self.model, cache, &prompts, options, true)?;
+        let columns = Columns::begin(self.model, cache, &prompts, options, true, Cost::begin())?;
         let (mut answers, mut cache) = columns.run(&mut |_, question, token| on_token(question, token))?;
         cache.truncate(self.background.len() as i64);
         self.cache = Some(cache);
@@ -103,6 +104,7 @@ impl<'a> Columns<'a> {
         prompts: &'a [AnswerPrompt],
         options: &'a AnswerOptions,
         background_held: bool,
+        cost: Cost,
     ) -> Result<Self, EvaluatorError> {
         for prompt in prompts {
             check(model, prompt, options, room(prompt, options))?;
@@ -120,7 +122,7 @@ impl<'a> Columns<'a> {
             held: if background_held { prompts[0].background.len() } else { 0 },
             writing: prompts.iter().map(|prompt| Writing::new(prompt, options)).collect(),
             rows: (0..prompts.len()).collect(),
-            cost: Cost::begin(),
+            cost,
         })
     }
 

@@ -15,6 +15,9 @@ use crate::table::{Better, Cell, Column, Table};
 pub struct TextScores {
     /// Questions with accepted answers.
     pub questions: u32,
+    /// All questions: costs are those of all of them. 0 in what was written before they were counted.
+    #[serde(default)]
+    pub asked: u32,
     /// Sum of exact matches over them.
     pub exact_match: f64,
     /// Sum of F1.
@@ -80,6 +83,7 @@ impl TextScores {
             answered.map(|(branch, answer)| score(answer, &branch.answers, normalisation)).collect();
         Self {
             questions: scores.len() as u32,
+            asked: text.branches.len() as u32,
             exact_match: scores.iter().map(|score| score.0).sum(),
             f1: scores.iter().map(|score| score.1).sum(),
             seconds: line.seconds,
@@ -99,12 +103,25 @@ impl AnswerRow {
         self.texts.iter().map(|text| text.seconds).collect()
     }
 
+    fn asked(&self) -> f64 {
+        self.texts.iter().map(|text| f64::from(text.asked.max(text.questions))).sum()
+    }
+
+    /// Mean over the questions with accepted answers.
     fn per_question(&self, of: impl Fn(&TextScores) -> f64) -> f64 {
         self.texts.iter().map(of).sum::<f64>() / self.questions().max(1.0)
     }
 
-    /// Percent of a measure over all questions, with an interval over texts.
+    /// A cost, over all questions.
+    fn per_asked(&self, of: impl Fn(&TextScores) -> f64) -> Cell {
+        Cell::number(self.texts.iter().map(of).sum::<f64>() / self.asked().max(1.0))
+    }
+
+    /// Percent of a measure over the questions with accepted answers, with an interval over texts; nothing without such questions.
     fn percent(&self, of: impl Fn(&TextScores) -> f64, bootstrap: &Bootstrap) -> Result<Cell, EvaluatorError> {
+        if self.questions() == 0.0 {
+            return Ok(Cell::Empty);
+        }
         let pairs: Vec<(f64, f64)> =
             self.texts.iter().map(|text| (100.0 * of(text), f64::from(text.questions))).collect();
         Ok(Cell::with_interval(100.0 * self.per_question(of), bootstrap.ratio(&pairs)?))
@@ -117,6 +134,9 @@ impl AnswerRow {
         of: impl Fn(&TextScores) -> f64,
         bootstrap: &Bootstrap,
     ) -> Result<Cell, EvaluatorError> {
+        if self.questions() == 0.0 {
+            return Ok(Cell::Empty);
+        }
         let pair = |(own, other): (&TextScores, &TextScores)| (100.0 * (of(own) - of(other)), f64::from(own.questions));
         let pairs: Vec<(f64, f64)> = self.texts.iter().zip(&other.texts).map(pair).collect();
         let points = 100.0 * (self.per_question(&of) - other.per_question(&of));
@@ -152,7 +172,10 @@ pub fn answers_table(evaluations: &[AnswerEvaluation], config: &AnswerConfig) ->
             other.rows.iter().find(|row| row.decoder == baseline.decoder)
         });
         for row in &evaluation.rows {
-            let count = format!("{}: {} questions about {} texts", evaluation.set, row.questions(), row.texts.len());
+            let mut count = format!("{}: {} questions about {} texts", evaluation.set, row.asked(), row.texts.len());
+            if row.questions() < row.asked() {
+                count += &format!(" ({} with accepted answers, which EM and F1 are of)", row.questions());
+            }
             if !counts.contains(&count) {
                 counts.push(count);
             }
@@ -162,11 +185,20 @@ pub fn answers_table(evaluations: &[AnswerEvaluation], config: &AnswerConfig) ->
     if let Some(baseline) = &baseline {
         table.caption = format!("{}. Baseline: {} of {}.", counts.join("; "), baseline.decoder.name(), baseline.model);
     }
-    table.notes.push(
-        "EM and F1 as SQuAD's official script, first lines of the answers; intervals from resampled texts. Speedup: median over texts of \
-         the baseline's seconds by the row's."
-            .into(),
-    );
+    if evaluations.iter().any(|evaluation| evaluation.set != evaluations[0].set) {
+        // The best of several sets would compare what cannot be compared.
+        table.columns.iter_mut().for_each(|column| column.better = None);
+    }
+    let script = match config.normalisation {
+        AnswerNormalisation::Official => "SQuAD's official script",
+        AnswerNormalisation::Published => {
+            "SQuAD's official script after a label `answer:` is taken off (the published evaluation)"
+        }
+    };
+    table.notes.push(format!(
+        "EM and F1 as {script}, first lines of the answers; intervals from resampled texts. Speedup: median over texts of the \
+         baseline's seconds by the row's."
+    ));
     Ok(table)
 }
 
@@ -192,9 +224,9 @@ fn cells(
         difference,
         Cell::number(Latency::of(&row.seconds()).median),
         speedup,
-        Cell::number(row.per_question(|text| f64::from(text.forward_passes))),
-        Cell::number(row.per_question(|text| text.tokens_computed as f64)),
-        Cell::number(row.per_question(|text| text.new_tokens as f64)),
+        row.per_asked(|text| f64::from(text.forward_passes)),
+        row.per_asked(|text| text.tokens_computed as f64),
+        row.per_asked(|text| text.new_tokens as f64),
     ])
 }
 
@@ -206,6 +238,7 @@ mod tests {
     fn row(decoder: AnswerDecoder, scores: &[(u32, f64)], seconds: f64) -> AnswerRow {
         let text = |(questions, f1): &(u32, f64)| TextScores {
             questions: *questions,
+            asked: *questions + 1,
             exact_match: f1.floor(),
             f1: *f1,
             seconds,
@@ -235,13 +268,23 @@ mod tests {
         let config: AnswerConfig =
             serde_json::from_value(serde_json::json!({"sets": ["dev"], "systems": [system]})).unwrap();
         assert!(config.validate().is_empty());
-        let table = answers_table(&[evaluation], &config).unwrap();
+        let first = evaluation.clone();
+        let table = answers_table(&[evaluation.clone()], &config).unwrap();
         let value =
             |row: usize, column: usize| table.rows[row][column].value().map(|value| (value * 1e6).round() / 1e6);
         assert_eq!((value(0, 4), value(1, 4)), (Some(60.0), Some(80.0)), "3 of 5 and 4 of 5");
         assert_eq!((value(0, 5), value(1, 5)), (None, Some(20.0)));
         assert_eq!((value(0, 7), value(1, 7)), (None, Some(4.0)));
-        assert_eq!(value(1, 8), Some(8.0 / 5.0));
-        assert!(table.caption.contains("5 questions about 2 texts"), "{}", table.caption);
+        assert_eq!(value(1, 8), Some((8.0f64 / 7.0 * 1e6).round() / 1e6), "costs are those of all seven questions");
+        let counted = "7 questions about 2 texts (5 with accepted answers, which EM and F1 are of)";
+        assert!(table.caption.contains(counted), "{}", table.caption);
+        assert!(table.columns.iter().any(|column| column.better.is_some()));
+
+        let mut other = evaluation;
+        other.set = "test".into();
+        other.rows.iter_mut().flat_map(|row| &mut row.texts).for_each(|text| text.questions = 0);
+        let table = answers_table(&[first, other], &config).unwrap();
+        assert!(table.columns.iter().all(|column| column.better.is_none()), "two sets");
+        assert_eq!((&table.rows[2][3], &table.rows[3][5]), (&Cell::Empty, &Cell::Empty), "nothing to score");
     }
 }

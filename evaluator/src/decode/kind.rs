@@ -1,6 +1,7 @@
 //! The decoders an experiment file can name.
 
 use std::fmt;
+use std::path::Path;
 use std::rc::Rc;
 
 use data::prompt::AnswerForm;
@@ -87,6 +88,15 @@ impl DecoderKind {
             Self::Speculative(_) => "speculative",
             Self::Blockwise(_) => "blockwise",
             Self::Medusa(_) => "medusa",
+        }
+    }
+
+    /// Folder of the smaller model that drafts, if one does.
+    #[must_use]
+    pub fn draft_model(&self) -> Option<&Path> {
+        match self {
+            Self::Speculative(settings) => settings.draft_model.as_deref(),
+            _ => None,
         }
     }
 

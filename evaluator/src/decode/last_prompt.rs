@@ -22,11 +22,18 @@ struct PromptRead {
 }
 
 impl LastPrompt {
+    /// The next decoder reads its prompt itself.
+    pub fn forget(&self) {
+        *self.0.borrow_mut() = None;
+    }
+
     /// A text that was read up to the end of `ids`, with room for `capacity` tokens, and its last state `[1, hidden]`.
     pub(crate) fn read<'m>(&self, model: &'m CausalLm, ids: &[i64], capacity: usize) -> (Continuation<'m>, Tensor) {
         if let Some(read) = self.0.borrow().as_ref().filter(|read| read.ids == ids) {
-            let text =
-                Continuation::behind(model, read.cache.repeat_first_row(1), &read.state, ids.len(), read.seconds);
+            let mut cache = read.cache.repeat_first_row(1);
+            // Room that this decoder would have made before its clock started.
+            cache.make_room(capacity as i64);
+            let text = Continuation::behind(model, cache, &read.state, ids.len(), read.seconds);
             return (text, read.state.shallow_clone());
         }
         let mut text = Continuation::new(model, capacity);

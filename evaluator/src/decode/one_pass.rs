@@ -28,6 +28,13 @@ pub struct OnePass {
 #[derive(Debug, Default)]
 pub struct LastRead(RefCell<HashMap<TreeKey, Read>>);
 
+impl LastRead {
+    /// The next decoder reads its tree itself.
+    pub fn forget(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
 /// A prompt's tokens and its nodes.
 type Read = (Vec<i64>, Rc<NodeProbabilities>);
 

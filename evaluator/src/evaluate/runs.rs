@@ -1,6 +1,6 @@
 //! Rows of several runs side by side, on the queries they share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::result::{FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation};
 use crate::EvaluatorError;
@@ -65,6 +65,15 @@ pub fn runs_table(
     }
     let mut table = Table::new("runs", "Runs", columns());
     for set in sets(runs) {
+        let without: Vec<&str> = runs
+            .iter()
+            .filter(|run| !run.evaluations.iter().any(|own| own.set == set))
+            .map(|run| run.run.as_str())
+            .collect();
+        if !without.is_empty() {
+            table.notes.push(format!("{set}: left out, not evaluated by {}.", without.join(", ")));
+            continue;
+        }
         let sources = sources(runs, set);
         let shared = shared_queries(&sources);
         let all = sources.iter().map(|source| source.evaluation.queries.len()).max().unwrap_or(0);
@@ -73,7 +82,13 @@ pub fn runs_table(
             continue;
         }
         table.notes.push(format!("{set}: {} judged queries that all runs have, of at most {all}.", shared.len()));
-        for measure in wanted(&sources, measures) {
+        let wanted = wanted(&sources, measures);
+        let dropped = measures.iter().filter(|measure| !wanted.contains(measure));
+        let dropped: Vec<String> = dropped.map(|measure| measure.label()).collect();
+        if !dropped.is_empty() {
+            table.notes.push(format!("{set}: not all rows have {}.", dropped.join(", ")));
+        }
+        for measure in wanted {
             add(&mut table, &sources, &shared, measure, baseline, bootstrap)?;
         }
     }
@@ -131,7 +146,9 @@ fn sources<'a>(runs: &'a [RunEvaluations], set: &str) -> Vec<Source<'a>> {
 /// Queries that every source has, in the order of the first.
 fn shared_queries<'a>(sources: &[Source<'a>]) -> Vec<&'a str> {
     let Some(first) = sources.first() else { return Vec::new() };
-    let has = |query: &&str| sources.iter().all(|source| source.evaluation.queries.iter().any(|own| own == query));
+    let sets: Vec<HashSet<&str>> =
+        sources.iter().map(|source| source.evaluation.queries.iter().map(String::as_str).collect()).collect();
+    let has = |query: &&str| sets.iter().all(|own| own.contains(query));
     first.evaluation.queries.iter().map(String::as_str).filter(has).collect()
 }
 
@@ -181,9 +198,15 @@ fn add(
     bootstrap: &Bootstrap,
 ) -> Result<(), EvaluatorError> {
     let mut tests = Vec::new();
+    let mut first_stages: Vec<Vec<f64>> = Vec::new();
     for source in sources {
         let own = values(*source, shared, measure);
-        let test = match baseline_of(sources, *source, baseline) {
+        // The same first stage of a further run is no further test: Holm's method would count it.
+        let told = source.row.decoder == FIRST_STAGE && first_stages.contains(&own);
+        if source.row.decoder == FIRST_STAGE {
+            first_stages.push(own.clone());
+        }
+        let test = match baseline_of(sources, *source, baseline).filter(|_| !told) {
             None => None,
             Some(base) => {
                 let base = values(base, shared, measure);
@@ -273,6 +296,34 @@ mod tests {
         assert_eq!(number(&table, 1, "difference"), None, "a row is not compared with itself");
         assert!((number(&table, 3, "difference").unwrap() - 0.1).abs() < 1e-12);
         assert!(table.notes[0].contains("3 judged queries that all runs have, of at most 4"), "{:?}", table.notes);
+    }
+
+    #[test]
+    fn the_same_first_stage_is_tested_once() {
+        let runs = [run("a", &["1", "2", "3"], &[0.1, 0.2, 0.3]), run("b", &["1", "2", "3"], &[0.5, 0.3, 0.1])];
+        let table = runs_table(&runs, &RunBaseline::Counterpart, &[], &Bootstrap::default()).unwrap();
+        assert_eq!(number(&table, 2, "p_value"), None);
+        assert_eq!(number(&table, 3, "p_holm"), number(&table, 3, "p_value"), "one test needs no correction");
+        let name = RowName { run: "a".to_owned(), model: "first".to_owned(), decoder: "single_token".to_owned() };
+        let table = runs_table(&runs, &RunBaseline::Row(name), &[], &Bootstrap::default()).unwrap();
+        assert!(number(&table, 0, "p_value").is_some() && number(&table, 2, "p_value").is_none());
+    }
+
+    #[test]
+    fn sets_that_not_all_runs_have_are_left_out_and_told() {
+        let mut runs = [run("a", &["1", "2"], &[0.1, 0.3]), run("b", &["1", "2"], &[0.5, 0.3])];
+        let mut more = run("b", &["1", "2"], &[0.5, 0.3]).evaluations.remove(0);
+        more.set = "test".to_owned();
+        runs[1].evaluations.push(more);
+        let table = runs_table(&runs, &RunBaseline::Counterpart, &[], &Bootstrap::default()).unwrap();
+        assert_eq!(table.rows.len(), 4);
+        assert!(table.notes.contains(&"test: left out, not evaluated by a.".to_owned()), "{:?}", table.notes);
+        let asked = [measure(), RankingMeasure::RecipRank];
+        let table = runs_table(&runs, &RunBaseline::Counterpart, &asked, &Bootstrap::default()).unwrap();
+        assert!(table.notes.iter().any(|note| note.starts_with("dev: not all rows have ")), "{:?}", table.notes);
+        runs[1].evaluations.remove(0);
+        let error = runs_table(&runs, &RunBaseline::Counterpart, &[], &Bootstrap::default()).unwrap_err().to_string();
+        assert!(error.contains("no set and measure in common"), "{error}");
     }
 
     #[test]

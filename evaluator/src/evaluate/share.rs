@@ -40,8 +40,8 @@ pub fn evaluate_share(
         return Err(EvaluatorError::Config { problems: vec!["ranks share an evaluation through its file".to_owned()] });
     };
     let samples = limited(job);
-    let before = Predictions::read(predictions, job.content_key, samples)?;
-    let mut own = Predictions::open(&share.part(predictions), job.content_key, samples)?;
+    let before = Predictions::read(predictions, job.content_key, job.samples)?;
+    let mut own = Predictions::open(&share.part(predictions), job.content_key, job.samples)?;
     let mine = || samples.iter().enumerate().skip(share.rank).step_by(share.world_size);
     let is_done = |query: &str, own: &Predictions| before.get(query).is_some() || own.get(query).is_some();
     let (total, resumed) = (mine().count(), mine().filter(|(_, sample)| is_done(&sample.query_id, &own)).count());
@@ -72,11 +72,10 @@ pub fn evaluate_share(
 /// Files that cannot be read or written.
 pub fn merge_shares(job: &EvaluationJob) -> Result<(), EvaluatorError> {
     let Some(predictions) = job.predictions else { return Ok(()) };
-    let samples = limited(job);
-    let mut all = Predictions::open(predictions, job.content_key, samples)?;
+    let mut all = Predictions::open(predictions, job.content_key, job.samples)?;
     for part in parts(predictions)? {
-        let lines = Predictions::read(&part, job.content_key, samples)?;
-        for sample in samples {
+        let lines = Predictions::read(&part, job.content_key, job.samples)?;
+        for sample in job.samples {
             if let (None, Some(line)) = (all.get(&sample.query_id), lines.get(&sample.query_id)) {
                 all.add(sample, line.decoders.clone())?;
             }

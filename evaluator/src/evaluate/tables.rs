@@ -163,9 +163,10 @@ fn notes(evaluations: &[SetEvaluation], config: &EvaluateConfig) -> Vec<String> 
 
 fn set_note(evaluation: &SetEvaluation) -> String {
     let mut note = format!("{}: {} judged queries", evaluation.set, evaluation.queries.len());
-    if !evaluation.missing.is_empty() {
-        let counted = if evaluation.complete { "count 0" } else { "are left out" };
-        note += &format!(", of which {} have no candidates and {counted}", evaluation.missing.len());
+    match (evaluation.missing.len(), evaluation.complete) {
+        (0, _) => {}
+        (missing, true) => note += &format!(", of which {missing} have no candidates and count 0"),
+        (missing, false) => note += &format!("; {missing} more have no candidates and are left out"),
     }
     if evaluation.num_unjudged > 0 {
         note += &format!(

@@ -1,12 +1,14 @@
 //! A whole evaluation on a tiny random model.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use data::prompt::{Identifiers, RankingPrompt};
 
 use super::*;
 use crate::decode::tests::{FakePrompts, sample, tiny, tokenizer};
-use crate::decode::{BuildDecoder, Decoded, DecoderKind, NoParts};
+use crate::decode::{BuildDecoder, Decoded, DecoderKind, LastPrompt, LastRead, NoParts};
 use crate::measures::RankingMeasure;
 
 struct Fixture {
@@ -15,6 +17,9 @@ struct Fixture {
     judgements: Judgements,
     decoders: Vec<Box<dyn Decoder>>,
     config: EvaluateConfig,
+    forget_passes: Box<dyn Fn()>,
+    /// How often passes were forgotten.
+    rounds: Rc<Cell<usize>>,
 }
 
 fn fixture(num_queries: usize) -> Fixture {
@@ -28,16 +33,24 @@ fn fixture(num_queries: usize) -> Fixture {
         ..EvaluateConfig::default()
     };
     let tokenizer = tokenizer();
+    let (last_read, last_prompt) = (Rc::<LastRead>::default(), Rc::<LastPrompt>::default());
     let with = BuildDecoder {
         tokenizer: &tokenizer,
         answer: Identifiers::Alphabetic.into(),
         max_new_tokens: None,
         parts: &NoParts,
-        last_read: std::rc::Rc::default(),
-        last_prompt: Some(std::rc::Rc::default()),
+        last_read: Rc::clone(&last_read),
+        last_prompt: Some(Rc::clone(&last_prompt)),
     };
     let decoders = config.decoders.iter().map(|kind| kind.build(&with).unwrap()).collect();
-    Fixture { model: tiny(5), samples, judgements, decoders, config }
+    let rounds = Rc::<Cell<usize>>::default();
+    let counted = Rc::clone(&rounds);
+    let forget_passes = Box::new(move || {
+        counted.set(counted.get() + 1);
+        last_read.forget();
+        last_prompt.forget();
+    });
+    Fixture { model: tiny(5), samples, judgements, decoders, config, forget_passes, rounds }
 }
 
 impl Fixture {
@@ -50,6 +63,7 @@ impl Fixture {
             samples: &self.samples,
             judgements: &self.judgements,
             decoders: &self.decoders,
+            forget_passes: self.forget_passes.as_ref(),
             config: &self.config,
             content_key,
             predictions,
@@ -162,6 +176,29 @@ fn cutting_the_set_leaves_missing_queries_out() {
     fixture.config.max_queries = Some(3);
     let (evaluation, _) = run(&fixture.job("key", None));
     assert_eq!((evaluation.queries, evaluation.complete), (vec!["q1".to_owned(), "q2".into()], false));
+}
+
+#[test]
+fn a_lower_limit_keeps_what_was_decoded() {
+    let mut fixture = fixture(5);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.jsonl");
+    let (whole, _) = run(&fixture.job("key", Some(&path)));
+    fixture.config.max_queries = Some(2);
+    let (cut, decoded) = run(&fixture.job("key", Some(&path)));
+    assert_eq!((decoded, cut.num_queries), (0, 2));
+    fixture.config.max_queries = None;
+    let (again, decoded) = run(&fixture.job("key", Some(&path)));
+    assert_eq!(decoded, 0);
+    assert_eq!(values(&again), values(&whole));
+}
+
+#[test]
+fn every_round_is_timed_with_its_own_passes() {
+    let mut fixture = fixture(2);
+    fixture.config.latency = LatencyConfig { warmup: 2, repeats: 3 };
+    run(&fixture.job("key", None));
+    assert_eq!(fixture.rounds.get(), 2 + 2 * 3);
 }
 
 #[test]

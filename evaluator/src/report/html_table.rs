@@ -51,7 +51,7 @@ pub(super) fn view(table: &Table) -> TableView {
             detail: text.detail,
             value: if let Cell::Value(value) = content { Some(value.value) } else { None },
             number: is_number(column),
-            best: best[column] == Some(row),
+            best: best[column].contains(&row),
             muted: matches!(content, Cell::Empty | Cell::NotRun { .. }),
         }
     };

@@ -16,7 +16,7 @@ pub(super) fn render(table: &Table) -> String {
         let cell = |column: usize| {
             let text = table.cell_text(row, column);
             let main = escaped(&text.main);
-            let main = if best[column] == Some(row) { format!("\\textbf{{{main}}}") } else { main };
+            let main = if best[column].contains(&row) { format!("\\textbf{{{main}}}") } else { main };
             if text.detail.is_empty() { main } else { format!("{main} {{\\scriptsize {}}}", escaped(&text.detail)) }
         };
         let cells: Vec<String> = (0..table.columns.len()).map(cell).collect();
@@ -32,8 +32,10 @@ fn caption(table: &Table) -> String {
     sentences.join(". ") + "."
 }
 
+/// Without what pdflatex cannot set; words between backticks as code.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    let mut code = false;
     for c in text.chars() {
         match c {
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', c]),
@@ -44,8 +46,17 @@ fn escaped(text: &str) -> String {
             '>' => out += "\\textgreater{}",
             '|' => out += "\\textbar{}",
             '\n' => out.push(' '),
+            '▲' => out += "$\\uparrow$",
+            '▼' => out += "$\\downarrow$",
+            'τ' => out += "$\\tau$",
+            'ρ' => out += "$\\rho$",
+            '−' => out += "$-$",
+            '≠' => out += "$\\neq$",
+            '`' if code => out.push('}'),
+            '`' => out += "\\texttt{",
             _ => out.push(c),
         }
+        code ^= c == '`';
     }
-    out
+    if code { out + "}" } else { out }
 }

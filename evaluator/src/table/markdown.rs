@@ -16,7 +16,7 @@ pub(super) fn render(table: &Table) -> String {
         let cell = |column: usize| {
             let text = table.cell_text(row, column);
             let main = escaped(&text.main);
-            let main = if best[column] == Some(row) { format!("**{main}**") } else { main };
+            let main = if best[column].contains(&row) { format!("**{main}**") } else { main };
             if text.detail.is_empty() { main } else { format!("{main} {}", escaped(&text.detail)) }
         };
         out += &line((0..table.columns.len()).map(cell).collect());

@@ -71,11 +71,13 @@ fn read(run: &Path) -> anyhow::Result<RunEvaluations> {
 }
 
 fn row_name(text: &str) -> anyhow::Result<RunBaseline> {
-    match text.split('/').collect::<Vec<_>>()[..] {
-        [run, model, decoder] => {
+    // A model may be a path.
+    let parts = text.split_once('/').and_then(|(run, rest)| Some((run, rest.rsplit_once('/')?)));
+    match parts {
+        Some((run, (model, decoder))) => {
             Ok(RunBaseline::Row(RowName { run: run.to_owned(), model: model.to_owned(), decoder: decoder.to_owned() }))
         }
-        _ => Err(UsageError::new(
+        None => Err(UsageError::new(
             format!("`--baseline` is `{text}`"),
             "write RUN/MODEL/DECODER, for example `quickstart/first/single_token`",
         )

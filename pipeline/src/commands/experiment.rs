@@ -16,7 +16,7 @@ use crate::config::resolved::to_yaml;
 use crate::failure::UsageError;
 use crate::interrupt::StopFlag;
 use crate::logging;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{FolderLock, RunFolder};
 use crate::stages::{Experiment, answer, evaluate, heads, plan, prepare, report, train};
 use crate::write_whole::write_whole;
 
@@ -52,16 +52,18 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
     }
     let stop = StopFlag::listen()?;
     let ranks = join(&config, until)?;
-    let _lock = if ranks.is_main() {
-        let lock = folder.lock()?;
-        logging::write_to(&folder.log()).with_context(|| format!("cannot open `{}`", folder.log().display()))?;
-        write_whole(&folder.config(), to_yaml(&config)?.as_bytes())?;
-        Some(lock)
-    } else {
-        None
-    };
-    tracing::debug!("monopass {}: {}", env!("CARGO_PKG_VERSION"), std::env::args().collect::<Vec<_>>().join(" "));
     let experiment = Experiment { config, source, folder, force: args.force, stop: &stop, ranks };
+    // The other ranks begin when rank 0 holds the folder.
+    let begun = if experiment.ranks.is_main() { begin(&experiment).map(Some) } else { Ok(None) };
+    let (_lock, begun) = match begun {
+        Ok(lock) => (lock, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    experiment.agree(begun)?;
+    tracing::debug!("monopass {}: {}", env!("CARGO_PKG_VERSION"), std::env::args().collect::<Vec<_>>().join(" "));
+    if matches!(until, Until::Evaluate | Until::Report) && experiment.ranks.is_main() {
+        train::warn_of_other_settings(&experiment);
+    }
     let does = |stage: Until| until == Until::All || until == stage;
     if does(Until::Prepare) || does(Until::Train) {
         prepare::run(&experiment)?;
@@ -88,6 +90,15 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         report::run(&experiment)?;
     }
     finish(&experiment, &tables, args.json)
+}
+
+/// Takes the run's folder and writes what is done in it.
+fn begin(experiment: &Experiment<'_>) -> anyhow::Result<FolderLock> {
+    let folder = &experiment.folder;
+    let lock = folder.lock()?;
+    logging::write_to(&folder.log()).with_context(|| format!("cannot open `{}`", folder.log().display()))?;
+    write_whole(&folder.config(), to_yaml(&experiment.config)?.as_bytes())?;
+    Ok(lock)
 }
 
 /// Tables on stdout, or where everything is.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use data::prompt::{PromptBuilder, PromptConfig};
 use data::sources::{JsonlConfig, RankingSetConfig, RetrieveResultsConfig, SourceConfig, TrecConfig};
-use data::{RankingSample, TrecRun};
+use data::{DataError, RankingSample, TrecRun, trec_run};
 use evaluator::decode::{BuildDecoder, DecoderKind, RepairCounts};
 use evaluator::evaluate::{DecoderLine, Predictions};
 use evaluator::sliding::{Reranked, WindowConfig, rerank};
@@ -188,6 +188,9 @@ fn content_key(
     if let Some(base) = model::folder::base_of(&loaded.folder)? {
         inputs.listing("base", &base)?;
     }
+    if let Some(draft) = kind.draft_model().filter(|draft| draft.exists()) {
+        inputs.listing("draft model", draft)?;
+    }
     // One that is not there is told when the decoder asks for it.
     if let Some(head) = args.head.as_ref().filter(|head| head.exists()) {
         inputs.path("head", head)?;
@@ -267,7 +270,13 @@ fn candidates(args: &RankArgs) -> anyhow::Result<Vec<RankingSample>> {
     set.max_queries = args.max_queries;
     let (samples, report) = data::sources::load(&set)?;
     tracing::info!("{}: {report}", path.display());
-    Ok(samples)
+    // Told before anything is ranked: the run could not be written.
+    let ids = |sample: &RankingSample| sample.passages.iter().map(|passage| passage.doc_id.clone()).collect::<Vec<_>>();
+    let mut ids = samples.iter().flat_map(|sample| [vec![sample.query_id.clone()], ids(sample)].concat());
+    match ids.find(|id| !trec_run::fits(id)) {
+        Some(id) => Err(DataError::BlankId { id, path: args.out.clone() }.into()),
+        None => Ok(samples),
+    }
 }
 
 /// JSONL of samples or RankLLM's JSON, by what stands in it.

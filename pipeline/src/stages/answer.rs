@@ -17,7 +17,6 @@ use evaluator::table::Table;
 
 use super::overlap::{Overlap, question_hashes};
 use super::{Experiment, prepare, subject, train};
-use crate::config::experiment::BASE;
 use crate::failure::Interrupted;
 use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
 use crate::origin::Origins;
@@ -177,8 +176,7 @@ fn load(
 ) -> anyhow::Result<(LoadedModel, BranchPrompts)> {
     let model = system.model.as_str();
     let section = &experiment.config.model;
-    let own = model != BASE && folder.join("tokenizer.json").is_file();
-    let tokenizer = if own { folder.to_owned() } else { experiment.tokenizer_folder()? };
+    let tokenizer = subject::tokenizer_of(experiment, model, folder)?;
     let mut loaded = load_folder(folder, Some(&tokenizer), section.device.resolve()?, section.precision.kind())?;
     let context = train::context_length(experiment, &loaded);
     loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use data::sources::{RankingSetConfig, SourceConfig};
 use data::{Qrels, RankingSample};
 use evaluator::EvaluatorError;
-use evaluator::decode::BuildDecoder;
+use evaluator::decode::{BuildDecoder, DecoderKind, LastPrompt, LastRead};
 use evaluator::evaluate::{
     EvaluateConfig, EvaluationJob, Predictions, Progress, RankShare, SetEvaluation, comparison_table, cost_table,
     evaluate, evaluate_share, fidelity_table, measure_memory, merge_shares, results_table,
@@ -24,6 +24,7 @@ use super::subject::{self, Subject};
 use super::{Experiment, heads, prepare};
 use crate::failure::Interrupted;
 use crate::head_parts::HeadParts;
+use crate::hub;
 use crate::model_source::ModelNote;
 use crate::origin::Origins;
 use crate::progress::QueryProgress;
@@ -109,8 +110,10 @@ impl One<'_> {
         let content_key = predictions_of.digest();
         let mut inputs = predictions_of;
         inputs.settings("evaluate", self.config)?;
-        if let Some(qrels) = qrels_file(&self.experiment.config.data.sets[self.set]) {
+        let set = &self.experiment.config.data.sets[self.set];
+        if let Some(qrels) = qrels_file(set)? {
             inputs.path("qrels", &qrels)?;
+            inputs.settings("queries left out", &set.leaves_queries_out())?;
         }
         let result = self.file("json");
         // What is told is always what the file tells, so that a skipped evaluation gives the same tables to the last digit.
@@ -141,7 +144,10 @@ impl One<'_> {
         let result = self.file("json");
         write_json(&result, evaluation)?;
         let predictions = Predictions::open(&self.file("jsonl"), content_key, self.samples)?;
-        data::prepared::write_rankings(&self.file("parquet"), &predictions.records(self.samples))?;
+        data::prepared::write_rankings(
+            &self.file("parquet"),
+            &predictions.records(&self.samples[..evaluation.num_queries]),
+        )?;
         let outputs = [result, self.file("jsonl"), self.file("parquet")];
         stamp::write(&self.experiment.folder.stamp(&self.name()), inputs, &outputs)
     }
@@ -155,6 +161,9 @@ impl One<'_> {
         inputs.settings("window", &self.config.window)?;
         inputs.settings("limits", &(self.config.max_new_tokens, config.model.context_length))?;
         inputs.settings("latency", &self.config.latency)?;
+        for draft in self.config.decoders.iter().filter_map(DecoderKind::draft_model) {
+            inputs.path(&format!("draft model {}", draft.display()), draft)?;
+        }
         for head in self.config.decoders.iter().filter_map(|kind| kind.head()) {
             let stage = heads::stage_name(self.model, &head);
             inputs.hash(&format!("head {}", head.name()), self.experiment.stamp_hash(&stage)?);
@@ -183,7 +192,8 @@ impl One<'_> {
             last_prompt,
         };
         let kinds = &self.config.decoders;
-        let sharing = build(Rc::default(), Some(Rc::default()));
+        let (last_read, last_prompt) = (Rc::<LastRead>::default(), Rc::<LastPrompt>::default());
+        let sharing = build(Rc::clone(&last_read), Some(Rc::clone(&last_prompt)));
         let decoders = kinds.iter().map(|kind| kind.build(&sharing)).collect::<Result<Vec<_>, _>>()?;
         let judgements = judgements_of(&data.sets[self.set], self.samples)?;
         let predictions = self.file("jsonl");
@@ -197,6 +207,10 @@ impl One<'_> {
             samples: self.samples,
             judgements: &judgements,
             decoders: &decoders,
+            forget_passes: &|| {
+                last_read.forget();
+                last_prompt.forget();
+            },
             config: self.config,
             content_key,
             predictions: Some(&predictions),
@@ -226,15 +240,11 @@ impl One<'_> {
         let share = RankShare { rank: ranks.rank(), world_size: ranks.world_size() };
         let mut progress = QueryProgress::new(&format!("  {} on {}, this rank's", self.model, self.set));
         let decoded = self.told(evaluate_share(job, share, &mut |now| self.go_on(&mut progress, now)));
-        let failed = ranks.any(decoded.is_err())?;
+        // What was decoded is kept whoever failed.
         self.decoded_now.set(ranks.any(self.decoded_now.get())?);
         let noted = if ranks.is_main() { self.note_origin(job) } else { Ok(()) };
         experiment.agree(merge().map_err(Into::into).and(noted))?;
-        decoded?;
-        if failed {
-            anyhow::bail!("{}: another rank failed; its message says why", self.name());
-        }
-        Ok(())
+        experiment.agree(decoded)
     }
 
     /// Figures come from this process when it decoded something, not when it found all in a file.
@@ -263,16 +273,16 @@ impl One<'_> {
     }
 }
 
-/// All judgements of a set; of one cut short, those of its queries.
+/// All judgements of a set; of one whose settings leave queries out, those of its queries.
 ///
 /// # Errors
 /// A file of judgements that cannot be read.
 pub fn judgements_of(set: &RankingSetConfig, samples: &[RankingSample]) -> anyhow::Result<Judgements> {
-    let Some(file) = qrels_file(set) else {
+    let Some(file) = qrels_file(set)? else {
         return Ok(judgements(&Qrels::from_samples(samples)));
     };
     let mut all = judgements(&Qrels::read(&file)?);
-    if set.max_queries.is_some() {
+    if set.leaves_queries_out() {
         let queries: BTreeSet<&str> = samples.iter().map(|sample| sample.query_id.as_str()).collect();
         all.retain(|query, _| queries.contains(query.as_str()));
     }
@@ -280,13 +290,17 @@ pub fn judgements_of(set: &RankingSetConfig, samples: &[RankingSample]) -> anyho
 }
 
 /// The file a set's judgements stand in; none when they are part of the samples.
-fn qrels_file(set: &RankingSetConfig) -> Option<PathBuf> {
-    match &set.source {
+///
+/// # Errors
+/// One of the hub's that cannot be had.
+fn qrels_file(set: &RankingSetConfig) -> anyhow::Result<Option<PathBuf>> {
+    let file = match &set.source {
         SourceConfig::Beir(beir) => Some(beir.qrels()),
         SourceConfig::Trec(trec) => trec.qrels.clone(),
         SourceConfig::RetrieveResults(results) => results.qrels.clone(),
         _ => None,
-    }
+    };
+    file.map(|file| hub::data_path(&file)).transpose()
 }
 
 fn write_tables(

@@ -239,7 +239,10 @@ fn identifiers(subject: &Subject, n: usize) -> anyhow::Result<Vec<i64>> {
 /// # Errors
 /// When the model's weights cannot be read.
 pub fn card(head: &NeededHead, n: usize, model_folder: &Path, prompt_hash: &str) -> anyhow::Result<HeadCard> {
-    let weights = Inputs(ModelNote::hash_weights(model_folder)?);
+    let mut weights = Inputs(ModelNote::hash_weights(model_folder)?);
+    if let Some(base) = model::folder::base_of(model_folder)? {
+        weights.settings("base", &ModelNote::hash_weights(&base)?)?;
+    }
     Ok(HeadCard {
         method: head.method().to_owned(),
         num_candidates: n,

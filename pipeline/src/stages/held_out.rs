@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use data::RankingSample;
 use data::prompt::{AnswerForm, Identifiers, PromptBuilder};
-use evaluator::decode::{BuildDecoder, Decoder, DecoderKind, NoParts};
+use evaluator::decode::{BuildDecoder, Decoder, DecoderKind, LastRead, NoParts};
 use evaluator::evaluate::{EvaluateConfig, EvaluationJob, LatencyConfig, SignificanceBaseline, evaluate};
 use evaluator::measures::Judgements;
 use model::{CausalLm, Tokenizer};
@@ -73,12 +73,13 @@ impl HeldOut {
     pub fn evaluate(&self, model: &CausalLm) -> Evaluation {
         let mut numbers = Vec::new();
         for (set, samples, judgements) in self.sets.iter().filter(|_| self.is_main) {
+            let last_read = Rc::<LastRead>::default();
             let with = BuildDecoder {
                 tokenizer: &self.tokenizer,
                 answer: self.answer,
                 max_new_tokens: None,
                 parts: &NoParts,
-                last_read: Rc::default(),
+                last_read: Rc::clone(&last_read),
                 last_prompt: None,
             };
             let decoders: Vec<Box<dyn Decoder>> =
@@ -91,6 +92,7 @@ impl HeldOut {
                 samples,
                 judgements,
                 decoders: &decoders,
+                forget_passes: &|| last_read.forget(),
                 config: &self.config,
                 content_key: "between steps",
                 predictions: None,

@@ -136,6 +136,9 @@ fn plan_stage(
     let lists: Option<u64> = counts.map(|counts| counts.iter().sum());
     let steps = lists.map(|lists| settings.num_steps(lists)).or(settings.max_steps);
     let tokens = settings.max_micro_batch_tokens as i64;
+    // A micro-batch is also full when the next sample does not fit, so only the samples bound a step.
+    let context = config.model.context_length.map_or(tokens, |context| tokens.min(context as i64));
+    let step_tokens = settings.global_batch_size as u64 * context as u64;
     let memory = model.map(|model| {
         let bytes = if settings.precision == trainer::Precision::Fp32 { 4 } else { 2 };
         let optimizer_bytes = if settings.precision == trainer::Precision::Bf16 { 4 } else { 8 };
@@ -169,7 +172,7 @@ fn plan_stage(
         "steps": steps,
         "lists_per_step": settings.global_batch_size,
         "tokens_per_micro_batch_at_most": tokens,
-        "tokens_at_most": steps.map(|steps| steps * (settings.global_batch_size.div_ceil(settings.micro_batch_size.max(1)) as u64) * tokens as u64),
+        "tokens_at_most": steps.map(|steps| steps * step_tokens),
         "precision": settings.precision,
         "memory_mib": memory,
         "trained": folder.model(&stage.name).exists(),

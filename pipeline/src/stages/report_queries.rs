@@ -1,6 +1,6 @@
 //! What the report tells query by query: wins and losses, and where decoders put the reference's ranks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use evaluator::EvaluateConfig;
 use evaluator::evaluate::{FIRST_STAGE, PredictionLine, RowEvaluation, SetEvaluation, baseline_of, read_lines};
@@ -30,9 +30,9 @@ pub fn of(
     let (mut differences, mut orders) = (Vec::new(), Vec::new());
     for set in sets {
         let of_set: Vec<SetEvaluation> = evaluations.iter().filter(|own| own.set == set).cloned().collect();
-        let lines = lines(experiment, set, &of_set)?;
         // a run that was copied here may have left its sets behind: ids are shown without their texts then
         let samples = if experiment.folder.set(set).exists() { prepare::samples(experiment, set)? } else { Vec::new() };
+        let lines = lines(experiment, set, &of_set, &samples)?;
         differences.extend(difference(config, &of_set, &lines, &samples));
         orders.extend(of_set.iter().filter_map(|evaluation| {
             let title = format!("{} on {set}", evaluation.model);
@@ -42,12 +42,22 @@ pub fn of(
     Ok((differences, orders))
 }
 
-fn lines<'a>(experiment: &Experiment<'_>, set: &str, of_set: &'a [SetEvaluation]) -> anyhow::Result<Lines<'a>> {
+/// What was decoded of the queries that each evaluation is of: its file may hold more, of a run with a higher `max_queries`.
+fn lines<'a>(
+    experiment: &Experiment<'_>,
+    set: &str,
+    of_set: &'a [SetEvaluation],
+    samples: &[data::RankingSample],
+) -> anyhow::Result<Lines<'a>> {
     let mut lines = Lines::new();
     for evaluation in of_set {
         let file = evaluate::predictions_file(experiment, set, &evaluation.model, "jsonl");
         if file.exists() {
-            lines.insert(&evaluation.model, read_lines(&file)?);
+            let mut read = read_lines(&file)?;
+            let taken: HashSet<&str> =
+                samples.iter().take(evaluation.num_queries).map(|sample| sample.query_id.as_str()).collect();
+            read.retain(|line| samples.is_empty() || taken.contains(line.query_id.as_str()));
+            lines.insert(&evaluation.model, read);
         }
     }
     Ok(lines)

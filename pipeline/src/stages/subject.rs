@@ -43,9 +43,24 @@ pub fn inputs(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow
     let mut inputs = Inputs::new();
     let weights = if model.contains('/') { stamp::hash_path(folder)? } else { experiment.weights_hash(model)? };
     inputs.hash("weights", weights);
+    if let Some(base) = model::folder::base_of(folder)? {
+        inputs.path("adapter's base", &base)?;
+    }
+    if config.model.tokenizer.is_some() {
+        inputs.path("tokenizer", &tokenizer_of(experiment, model, folder)?)?;
+    }
     inputs.settings("prompt", &config.data.prompt)?;
     inputs.settings("precision", &config.model.precision)?;
     Ok(inputs)
+}
+
+/// Folder of the tokenizer a model is read with: a model folder made by training holds the one it was trained with.
+///
+/// # Errors
+/// When it is not on disk and cannot be had.
+pub fn tokenizer_of(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+    let own = model != BASE && folder.join("tokenizer.json").is_file();
+    if own { Ok(folder.to_owned()) } else { experiment.tokenizer_folder() }
 }
 
 impl Subject {
@@ -55,9 +70,7 @@ impl Subject {
     /// When files are missing or damaged, or the model was trained with another prompt.
     pub fn load(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<Self> {
         let section = &experiment.config.model;
-        // A model folder made by training holds the tokenizer it was trained with.
-        let own = model != BASE && folder.join("tokenizer.json").is_file();
-        let tokenizer = if own { folder.to_owned() } else { experiment.tokenizer_folder()? };
+        let tokenizer = tokenizer_of(experiment, model, folder)?;
         let mut loaded = load_folder(folder, Some(&tokenizer), section.device.resolve()?, section.precision.kind())?;
         let context = context_length(experiment, &loaded);
         loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);

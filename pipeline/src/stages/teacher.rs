@@ -95,12 +95,7 @@ impl Teacher<'_> {
         let subject = self.load(subject)?;
         let job = self.job(subject, set, &of_set, &folder);
         // The parts of all ranks are on disk once each of them has come here; one that failed does not leave the others waiting.
-        let collected = self.collect(&job, &name);
-        let failed = experiment.ranks.any(collected.is_err())?;
-        collected?;
-        if failed {
-            anyhow::bail!("{name}: another rank failed; its message says why");
-        }
+        experiment.agree(self.collect(&job, &name))?;
         let rankings = experiment.folder.rankings(&subject::file_name(self.model), set);
         let written = if experiment.ranks.is_main() { write_rankings(&job, &rankings) } else { Ok(()) };
         experiment.agree(written)?;

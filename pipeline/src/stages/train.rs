@@ -16,11 +16,11 @@ use trainer::{Outcome, Run};
 use super::held_out::HeldOut;
 use super::training_material::Material;
 use super::{Experiment, prepare, remove_folder, replace_folder, set_aside};
-use crate::config::experiment::{BASE, StageSection};
+use crate::config::experiment::StageSection;
 use crate::failure::Interrupted;
 use crate::model_card;
 use crate::model_source::{LoadedModel, ModelNote, load_folder};
-use crate::stamp::{self, Inputs};
+use crate::stamp::{self, Freshness, Inputs};
 use crate::write_whole::write_whole;
 
 /// Name of a training stage.
@@ -45,6 +45,24 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
         train(experiment, stage, &inputs).with_context(|| format!("stage `{}`", stage.name))?;
     }
     Ok(())
+}
+
+/// Says which stages were trained by other settings or data than the experiment's present ones: what follows is about the models as
+/// they are.
+pub fn warn_of_other_settings(experiment: &Experiment<'_>) {
+    for stage in experiment.stages() {
+        // Data that is gone or not prepared cannot be compared, and is told where it is needed.
+        let Ok(inputs) = inputs(experiment, stage) else { continue };
+        let stamp = experiment.folder.stamp(&stage_name(&stage.name));
+        if let Freshness::Changed(what) = stamp::freshness(&stamp, &inputs) {
+            tracing::warn!(
+                "stage `{}` was trained before these changed: {}; this is about the model as it is (`monopass train {}` trains it anew)",
+                stage.name,
+                what.join(", "),
+                experiment.source.file.display()
+            );
+        }
+    }
 }
 
 fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Inputs> {
@@ -227,9 +245,10 @@ fn write_model(
 ) -> anyhow::Result<()> {
     let mut trained_queries = material.queries.clone();
     let from = experiment.config.start_of(stage);
-    if from != BASE {
-        let before = ModelNote::read(&experiment.folder.model(from))?;
-        trained_queries.extend(before.into_iter().flat_map(|note| note.trained_queries));
+    // A base that was trained by this program says what on, and so does an adapter's.
+    let start = experiment.model_folder(from)?;
+    for folder in [Some(start.clone()), model::folder::base_of(&start)?].into_iter().flatten() {
+        trained_queries.extend(ModelNote::read(&folder)?.into_iter().flat_map(|note| note.trained_queries));
     }
     let mut note = ModelNote {
         weights: BTreeMap::new(),

@@ -150,7 +150,17 @@ fn text_of(key: &Value) -> String {
     key.as_str().map_or_else(|| one_line(key), str::to_owned)
 }
 
-/// A value as `--set` reads it.
+/// A value as `--set` reads it: a text that YAML would read as something else (nothing, a number, one with a comment) in quotes.
+pub fn as_override(value: &Value) -> String {
+    match value {
+        Value::String(text) if serde_yaml::from_str::<Value>(text).ok().as_ref() != Some(value) => {
+            serde_json::to_string(text).unwrap_or_default()
+        }
+        other => one_line(other),
+    }
+}
+
+/// A value in words, for names and tables.
 pub fn one_line(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -182,6 +192,18 @@ mod tests {
         );
         assert_eq!(shown("{zip: {a: [1, 2], b: [1e-4, null]}}"), ["a=1 b=0.0001", "a=2 b=null"]);
         assert_eq!(shown("{list: [{a: 1}, {b: true, a: 2}]}"), ["a=1", "b=true a=2"]);
+    }
+
+    #[test]
+    fn texts_are_read_back_as_they_stand() {
+        for text in
+            ["", "x", "You rank. #1 first", "null", "123", "1e-4", "a: b", "[1", "\"quoted\"", "two\nlines", " led"]
+        {
+            let value = Value::String(text.to_owned());
+            assert_eq!(serde_yaml::from_str::<Value>(&as_override(&value)).unwrap(), value, "{text}");
+        }
+        assert_eq!(as_override(&Value::String("first".into())), "first");
+        assert_eq!(as_override(&serde_yaml::from_str("{a: [1, x]}").unwrap()), "{\"a\":[1,\"x\"]}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::config::{SweepConfig, Values, one_line};
+use super::config::{SweepConfig, Values, as_override, one_line};
 use crate::run_folder::RunFolder;
 
 /// Characters of a run's name at most.
@@ -46,7 +46,7 @@ impl SweepConfig {
         let folder = self.folder();
         let mut arguments = vec!["run".to_owned(), self.experiment.display().to_string()];
         let own = [("name", name.clone()), ("output_dir", folder.display().to_string())];
-        let given = self.fixed().into_iter().chain(values.clone()).map(|(key, value)| (key, one_line(&value)));
+        let given = self.fixed().into_iter().chain(values.clone()).map(|(key, value)| (key, as_override(&value)));
         for (key, value) in given.chain(own.map(|(key, value)| (key.to_owned(), value))) {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }
