@@ -74,6 +74,8 @@ impl Experiment<'_> {
     /// # Errors
     /// The given one, or that another rank failed.
     pub fn agree(&self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        // What is agreed on took each rank as long as it took.
+        self.ranks.meet()?;
         let mut codes = vec![0.0; self.ranks.world_size()];
         codes[self.ranks.rank()] = result.as_ref().err().map_or(0.0, |error| f64::from(ending(error) as u8));
         let codes = self.ranks.sum(&codes)?;

@@ -4,12 +4,14 @@
 //! shell can set them. Ranks fail together: decisions are made on reduced values, every collective has a timeout, and a
 //! rank that fails says so in the store, where the others look when a collective breaks.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use native::c10d::{C10dError, JoinOptions, ProcessGroup};
 use tch::{Device, Tensor};
 
 use crate::TrainError;
+use crate::meeting::{Heartbeat, Place};
 
 /// How long a rank looks for the one to blame after a collective broke.
 const BLAME_SECONDS: u64 = 5;
@@ -20,13 +22,19 @@ pub struct Ranks {
     rank: usize,
     local_rank: usize,
     world_size: usize,
+    timeout: Duration,
+    /// How often the ranks have met.
+    meetings: Cell<u64>,
+    /// Ends before the group, which may serve the store.
+    _heartbeat: Option<Heartbeat>,
     group: Option<ProcessGroup>,
 }
 
 impl Ranks {
     /// The only process.
     pub fn single() -> Self {
-        Self { rank: 0, local_rank: 0, world_size: 1, group: None }
+        let (timeout, meetings) = (Duration::ZERO, Cell::new(0));
+        Self { rank: 0, local_rank: 0, world_size: 1, timeout, meetings, _heartbeat: None, group: None }
     }
 
     /// Reads the environment and joins the others; [`Self::single`] where WORLD_SIZE is not set or 1. `cuda` reduces through
@@ -97,7 +105,10 @@ impl Ranks {
             doing: "joining the other ranks",
             source,
         })?;
-        Ok(Self { rank, local_rank, world_size, group: Some(group) })
+        let JoinOptions { host, prefix, .. } = options;
+        let heartbeat = Heartbeat::start(Place { host, port, prefix, rank, timeout });
+        let meetings = Cell::new(0);
+        Ok(Self { rank, local_rank, world_size, timeout, meetings, _heartbeat: Some(heartbeat), group: Some(group) })
     }
 
     /// This process, from 0.
@@ -118,6 +129,16 @@ impl Ranks {
     /// True on the one rank that writes files and speaks.
     pub fn is_main(&self) -> bool {
         self.rank == 0
+    }
+
+    /// How long a collective waits.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Number of the meeting that is about to be; the same on every rank.
+    pub(crate) fn next_meeting(&self) -> u64 {
+        self.meetings.replace(self.meetings.get() + 1)
     }
 
     /// The group, when there are others.
@@ -284,7 +305,7 @@ pub fn device(ranks: &Ranks, cuda: bool) -> Device {
     if cuda { Device::Cuda(ranks.local_rank()) } else { Device::Cpu }
 }
 
-fn failure_key(rank: usize) -> String {
+pub(crate) fn failure_key(rank: usize) -> String {
     format!("failed/{rank}")
 }
 

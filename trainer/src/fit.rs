@@ -237,6 +237,8 @@ impl Fit<'_, '_> {
         let Some(evaluate) = &mut self.run.evaluate else { return Ok(()) };
         let step = self.state.step;
         let numbers = evaluate(self.learner.model, step).map_err(|source| TrainError::Evaluate { step, source })?;
+        // Rank 0 may have ranked for longer than a collective waits.
+        self.run.ranks.meet()?;
         let text: Vec<String> = numbers.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         progress.remark(&format!("evaluation after step {step}: {}", text.join("  ")));
         write_log(log, "eval", step, &numbers)

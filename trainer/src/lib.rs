@@ -45,6 +45,7 @@ mod error;
 mod fit;
 pub mod gradients;
 pub mod heads;
+mod meeting;
 pub mod metrics;
 mod neftune;
 pub mod objectives;

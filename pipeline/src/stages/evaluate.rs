@@ -241,6 +241,7 @@ impl One<'_> {
         let mut progress = QueryProgress::new(&format!("  {} on {}, this rank's", self.model, self.set));
         let decoded = self.told(evaluate_share(job, share, &mut |now| self.go_on(&mut progress, now)));
         // What was decoded is kept whoever failed.
+        ranks.meet()?;
         self.decoded_now.set(ranks.any(self.decoded_now.get())?);
         let noted = if ranks.is_main() { self.note_origin(job) } else { Ok(()) };
         experiment.agree(merge().map_err(Into::into).and(noted))?;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use data::DataError;
 
 use super::support::{config, loader, logged, model, run, train_until};
-use crate::Ranks;
 use crate::checkpoint::{find_latest, list};
 use crate::config::{CheckpointConfig, Distribution, Precision, TrainConfig};
 use crate::resume::checkpoints_folder;
+use crate::{Ranks, TrainError};
 
 const CASE: &str = "MONOPASS_TEST_CASE";
 const FOLDER: &str = "MONOPASS_TEST_FOLDER";
@@ -32,6 +32,7 @@ fn case_config(case: &str) -> TrainConfig {
             let precision = Precision::Bf16Master;
             TrainConfig { micro_batch_size: 2, precision, grad_reduce_in_bf16: true, ..config }
         }
+        "late" | "gone" => TrainConfig { collective_timeout_seconds: 3, ..config },
         "ddp 50" => fifty(Distribution::Ddp),
         "zero1 50" => fifty(Distribution::Zero1),
         _ => config,
@@ -66,6 +67,9 @@ fn one_rank() {
     let folder = PathBuf::from(folder);
     let rank = std::env::var("RANK").unwrap();
     let result = Ranks::from_env(timeout, false).and_then(|ranks| {
+        if let "late" | "gone" = case.as_str() {
+            return meeting(&case, &ranks);
+        }
         let stop = AtomicBool::new(false);
         // Each rank starts from weights of its own; rank 0's must win.
         let mut model = model(config.precision, 1 + ranks.rank() as u64);
@@ -81,10 +85,21 @@ fn one_rank() {
             }
             _ => Ok(()),
         });
-        crate::train(&mut model, &mut loader, &config, run(&folder, &ranks, &stop))
+        crate::train(&mut model, &mut loader, &config, run(&folder, &ranks, &stop)).map(|_| ())
     });
     let text = result.map_or_else(|error| error.to_string(), |_| "done".to_owned());
     std::fs::write(folder.join(format!("rank-{rank}.txt")), text).unwrap();
+}
+
+/// Rank 0 works for longer than a collective waits, or ends.
+fn meeting(case: &str, ranks: &Ranks) -> Result<(), TrainError> {
+    match (case, ranks.rank()) {
+        ("late", 0) => std::thread::sleep(Duration::from_secs(8)),
+        ("gone", 1) => std::process::abort(),
+        _ => {}
+    }
+    ranks.meet()?;
+    ranks.barrier()
 }
 
 /// Runs both ranks of a case to their end; what each said (empty: nothing) and how long it took.
@@ -189,6 +204,17 @@ fn a_step_without_data_on_any_rank_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let (said, _) = two_ranks("empty step", folder.path());
     assert!(said.iter().all(|said| said.contains("step 2: none of its samples is short enough")), "{said:?}");
+}
+
+#[test]
+fn a_rank_that_is_late_is_waited_for_while_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (said, took) = two_ranks("late", folder.path());
+    assert_eq!(said, ["done", "done"]);
+    assert!(took > Duration::from_secs(8), "{took:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let (said, _) = two_ranks("gone", folder.path());
+    assert!(said[0].starts_with("rank 1 failed, so rank 0 stops: it gives no sign of life"), "{said:?}");
 }
 
 #[test]
