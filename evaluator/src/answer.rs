@@ -104,6 +104,11 @@ impl<'o> Writing<'o> {
         (0..self.ended.len()).filter(|question| !self.ended[*question]).collect()
     }
 
+    /// Questions whose answer got a token of this number, from 0, and none after it.
+    fn with_token(&self, number: usize) -> Vec<usize> {
+        (0..self.answers.len()).filter(|question| self.answers[*question].len() == number + 1).collect()
+    }
+
     /// Adds the next token of the `open` questions from their states `[open, hidden]`.
     fn add(
         &mut self,

@@ -56,7 +56,7 @@ pub fn text(config: &ExperimentConfig, stage: &StageSection, learned: Learned<'_
     let rows: String = lineage(config, stage).iter().map(|stage| row(config, stage)).collect();
     Ok(format!(
         "---\n{header}---\n\n# {name} · {stage_name}\n\nTrained by monopass {version} from `{base}`. The weights load in transformers \
-         (`AutoModelForCausalLm.from_pretrained`); adapters, where there were any, are merged, and beside them in `adapter/`.\n\n\
+         (`AutoModelForCausalLM.from_pretrained`); adapters, where there were any, are merged, and beside them in `adapter/`.\n\n\
          | stage | objective | data | from |\n| --- | --- | --- | --- |\n{rows}\n\
          The last stage learned from {samples} {kind}. Prompts have the hash `{prompt_hash}`; `monopass.json` holds their settings, and \
          monopass refuses to evaluate the model with others.\n\n```console\n{use_it}\n```\n\n## Settings of the last stage\n\n```yaml\n{settings}```\n",

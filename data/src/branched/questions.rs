@@ -1,5 +1,6 @@
 //! SQuAD's questions, those about one paragraph together (Rajpurkar et al. 2016).
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::{Branch, BranchedText, SquadQuestionsConfig, TextSink};
@@ -11,9 +12,21 @@ impl SquadQuestionsConfig {
     pub(super) fn read(&self, sink: &mut TextSink<'_>) -> Result<(), DataError> {
         let file = SquadFile::read(&self.path)?;
         let mut paragraphs: Vec<(String, SquadParagraph)> = Vec::new();
+        // A text that stands in the file twice is one text with the questions of both.
+        let mut place_of: HashMap<String, usize> = HashMap::new();
         for (number, article) in file.data.into_iter().enumerate() {
-            let named = |(place, paragraph)| (format!("{number}-{place}"), paragraph);
-            paragraphs.extend(article.paragraphs.into_iter().enumerate().map(named));
+            for (place, paragraph) in article.paragraphs.into_iter().enumerate() {
+                match place_of.get(&paragraph.context) {
+                    Some(earlier) => {
+                        sink.report.note("paragraphs put together with the same text before", 1);
+                        paragraphs[*earlier].1.qas.extend(paragraph.qas);
+                    }
+                    None => {
+                        place_of.insert(paragraph.context.clone(), paragraphs.len());
+                        paragraphs.push((format!("{number}-{place}"), paragraph));
+                    }
+                }
+            }
         }
         if let Some(seed) = self.shuffle_seed {
             Stream::new("order of SQuAD paragraphs", &[seed]).shuffle(&mut paragraphs);

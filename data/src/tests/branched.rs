@@ -55,8 +55,10 @@ fn squad_questions_are_grouped_by_their_paragraph() {
         serde_json::json!({"id": format!("q{n}"), "question": format!("what {n}? "),
         "answers": [{"text": "one", "answer_start": 0}, {"text": "1", "answer_start": 0}]})
     };
-    let paragraph = |from: usize, to: usize| serde_json::json!({"context": "one two", "qas": (from..to).map(question).collect::<Vec<_>>()});
-    let file = serde_json::json!({"data": [{"title": "t", "paragraphs": [paragraph(0, 5), paragraph(5, 6), paragraph(6, 8)]}]});
+    let paragraph = |text: &str, from: usize, to: usize| serde_json::json!({"context": text, "qas": (from..to).map(question).collect::<Vec<_>>()});
+    let paragraphs =
+        [paragraph("one two", 0, 5), paragraph("one", 5, 6), paragraph("two one", 6, 7), paragraph("two one", 7, 8)];
+    let file = serde_json::json!({"data": [{"title": "t", "paragraphs": paragraphs}]});
     std::fs::write(&path, file.to_string()).unwrap();
     let source = |more: &str| set(&format!(r#"{{"squad_questions": {{"path": {path:?}, "max_questions": 3{more}}}}}"#));
     let (texts, report) = load(&source("")).unwrap();
@@ -65,6 +67,7 @@ fn squad_questions_are_grouped_by_their_paragraph() {
     assert_eq!((texts[0].branches[0].prompt.as_str(), texts[0].branches[0].answers.len()), ("what 0?", 2));
     assert_eq!(report.dropped["too few questions"], 1);
     assert_eq!(report.notes["questions beyond `max_questions` left out"], 2);
+    assert_eq!(report.notes["paragraphs put together with the same text before"], 1);
     let (shuffled, _) = load(&source(r#", "shuffle_seed": 3"#)).unwrap();
     assert_eq!(shuffled.len(), 2);
     let problem = load(&source(r#", "min_questions": 4"#)).unwrap_err().to_string();

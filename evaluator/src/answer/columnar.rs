@@ -3,7 +3,9 @@
 //! Prompts are right-aligned, so that all answers start in the same column. The first tokens are chosen from the pass that reads the
 //! prompts; every further pass reads each new token once, in its own column and at its own place in the linear order, as in training.
 
-use model::{AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, ColumnTokens, KvCache};
+use model::{
+    AttentionPattern, BranchAlignment, BranchLength, CausalLm, ColumnLayout, ColumnTokens, ColumnarPositions, KvCache,
+};
 use tch::{Tensor, no_grad};
 
 use super::{AnswerOptions, AnswerPrompt, Answers, Cost, OnToken, Writing, check};
@@ -83,6 +85,19 @@ fn room(prompt: &AnswerPrompt, options: &AnswerOptions) -> usize {
     prompt.len() + prompt.questions.len() * options.max_new_tokens
 }
 
+/// The position behind the farthest one of a text and its answers: branches that stand apart reach farther than there are tokens.
+fn reach(model: &CausalLm, prompt: &AnswerPrompt, options: &AnswerOptions) -> usize {
+    let tokens = room(prompt, options);
+    match &model.config.columnar_rope {
+        Some(rope) if rope.positions == ColumnarPositions::BranchOffset => {
+            let longest = prompt.questions.iter().map(Vec::len).max().unwrap_or(0);
+            let apart = rope.branch_stride * prompt.questions.len().saturating_sub(1) as f64;
+            tokens.max(prompt.background.len() + longest + options.max_new_tokens + apart as usize)
+        }
+        _ => tokens,
+    }
+}
+
 /// A batch of texts on the way.
 struct Columns<'a> {
     model: &'a CausalLm,
@@ -107,7 +122,7 @@ impl<'a> Columns<'a> {
         cost: Cost,
     ) -> Result<Self, EvaluatorError> {
         for prompt in prompts {
-            check(model, prompt, options, room(prompt, options))?;
+            check(model, prompt, options, reach(model, prompt, options))?;
         }
         let layout = |prompt: &AnswerPrompt| {
             let branches: Vec<BranchLength> =
@@ -170,7 +185,7 @@ impl<'a> Columns<'a> {
         Some(self.pass(rows, &last))
     }
 
-    /// The pass over the newest token of every open answer.
+    /// The pass over the newest token of every answer. One that has just ended is read too, as in training: the others' next tokens see it.
     fn read_column(&mut self, column: usize) -> Option<Vec<States>> {
         let kept: Vec<usize> =
             (0..self.rows.len()).filter(|row| !self.writing[self.rows[*row]].open().is_empty()).collect();
@@ -181,18 +196,23 @@ impl<'a> Columns<'a> {
             self.cache.select_rows(&kept);
             self.rows = kept.iter().map(|row| self.rows[*row]).collect();
         }
+        let written = |text: &usize| self.writing[*text].with_token(column);
         let new = |text: &usize| {
-            let (writing, open) = (&self.writing[*text], self.writing[*text].open());
+            let (writing, written) = (&self.writing[*text], written(text));
             let column = (self.layouts[*text].answer_column() + column) as u32;
             let tokens = ColumnTokens {
-                branches: open.iter().map(|question| *question as u32 + 1).collect(),
-                columns: vec![column; open.len()],
+                branches: written.iter().map(|question| *question as u32 + 1).collect(),
+                columns: vec![column; written.len()],
             };
-            (open.iter().map(|question| writing.last(*question)).collect(), tokens)
+            (written.iter().map(|question| writing.last(*question)).collect(), tokens)
         };
         let rows: Vec<(Vec<i64>, ColumnTokens)> = self.rows.iter().map(new).collect();
-        let all: Vec<Vec<usize>> = rows.iter().map(|(ids, _)| (0..ids.len()).collect()).collect();
-        Some(self.pass(rows, &all))
+        let open = |text: &usize| {
+            let written = written(text).into_iter().enumerate();
+            written.filter(|(_, question)| !self.writing[*text].ended[*question]).map(|(place, _)| place).collect()
+        };
+        let open: Vec<Vec<usize>> = self.rows.iter().map(open).collect();
+        Some(self.pass(rows, &open))
     }
 
     /// Reads a row of new tokens for each text; the states of `wanted` tokens, with the questions that are open.

@@ -207,7 +207,12 @@ impl<'a> DraftedList<'a> {
     fn agrees(&self, row: &[f32], item: u16, top_k: usize) -> bool {
         let own = row[usize::from(item)];
         let ahead = |other: &u16| row[usize::from(*other)] > own || (row[usize::from(*other)] == own && *other < item);
-        !self.decided.contains(&item) && self.undecided().filter(ahead).count() < top_k
+        // The best of those that are left is the forced order's next item. A laxer rule is the published script's, whose best are of all.
+        let better = match top_k {
+            1 => self.undecided().filter(ahead).count(),
+            _ => (0..self.tokens.len() as u16).filter(ahead).count(),
+        };
+        !self.decided.contains(&item) && better < top_k
     }
 
     fn decided_by(&mut self, states: &Tensor, index: usize, rows: &[Vec<f32>]) {

@@ -40,7 +40,8 @@ impl Default for SpeculativeSettings {
 pub struct BlockwiseSettings {
     /// As for `jacobi`.
     pub n_step: Option<u32>,
-    /// A drafted item is accepted among the model's best so many, at least 1. Default 1, which is lossless (published script: 5).
+    /// A drafted item is accepted among the model's best so many of all items, at least 1. Default 1 (of those that are left), which is
+    /// lossless; published script: 5.
     pub accept_top_k: usize,
 }
 

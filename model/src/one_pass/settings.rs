@@ -126,7 +126,8 @@ impl Variant {
 #[serde(rename_all = "snake_case")]
 pub enum Arithmetic {
     /// One Möbius convention, the empty set included: scores are `p(∅)` plus differences to it, empty groups take no part, and a
-    /// subset is counted once (a dual group adds the subsets that no group holds).
+    /// subset is counted once (a dual group adds the subsets that no group holds). Without coefficients (`wo_mobius_1`, `wo_mobius_2`) rows
+    /// overlap by nature: a dual group's row counts again what a group's row holds, and one of `wo_mobius_2` with nothing of its own is a row of zeros.
     #[default]
     Corrected,
     /// The published code's: the recursion leaves the empty set out, so that a group's sum is `p` itself; empty groups are rows

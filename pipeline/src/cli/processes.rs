@@ -41,7 +41,7 @@ pub struct LaunchArgs {
     /// Seconds without a word after which a host is lost.
     #[arg(long, default_value_t = 15, value_name = "SECONDS")]
     pub rdzv_keep_alive_seconds: u64,
-    /// Seconds between SIGTERM and SIGKILL when a process failed.
+    /// Seconds between SIGTERM and SIGKILL, after a failure or a signal: a step and a checkpoint must fit.
     #[arg(long, default_value_t = 30)]
     pub grace_seconds: u64,
     /// Start all processes again after a failure, so often; a run goes on from its last checkpoint.

@@ -175,12 +175,13 @@ impl Work<'_> {
         )?;
         let scores = &report.validation;
         tracing::info!(
-            "  {} lists, {:.1} s; pairs kept on validation: {:.4} untrained, {:.4} after epoch {} of {}",
+            "  {} lists, {:.1} s; pairs kept on validation: {:.4} untrained, {:.4} after {} {} of {}",
             train.orders.len(),
             report.seconds,
             scores[0],
-            scores[report.best_epoch],
-            report.best_epoch,
+            scores[report.best_look],
+            if self.section.one_pass.eval_every.is_some() { "look" } else { "epoch" },
+            report.best_look,
             scores.len() - 1
         );
         Ok(head.named_tensors())

@@ -27,7 +27,10 @@ pub struct OnePassHeadConfig {
     pub batch_size: usize,
     /// Passes over the lists at most. Default 20.
     pub epochs: usize,
-    /// Epochs without a better validation score before training stops. Default 5.
+    /// Steps between looks at the validation lists. Default: one look after each epoch (published 50).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_every: Option<usize>,
+    /// Looks without a better validation score before training stops. Default 5.
     pub patience: usize,
     /// Probability of dropping an attention weight. Default 0.1, as published.
     pub dropout: f64,
@@ -41,6 +44,7 @@ impl Default for OnePassHeadConfig {
             learning_rate: None,
             batch_size: 8,
             epochs: 20,
+            eval_every: None,
             patience: 5,
             dropout: 0.1,
         }
@@ -66,6 +70,7 @@ impl OnePassHeadConfig {
             ("batch_size", self.batch_size),
             ("epochs", self.epochs),
             ("patience", self.patience),
+            ("eval_every", self.eval_every.unwrap_or(1)),
         ];
         for (key, _) in counts.iter().filter(|(_, count)| *count == 0) {
             problems.push(format!("`{key}` is 0, wanted at least 1"));
@@ -87,10 +92,10 @@ impl OnePassHeadConfig {
 pub struct OnePassReport {
     /// Mean loss of each epoch.
     pub losses: Vec<f64>,
-    /// Kendall score on the validation lists before training and after each epoch.
+    /// Kendall score on the validation lists before training and at each look.
     pub validation: Vec<f64>,
-    /// The epoch whose weights were kept; 0 when training made nothing better.
-    pub best_epoch: usize,
+    /// The look whose weights were kept; 0 when training made nothing better.
+    pub best_look: usize,
     /// Wall clock.
     pub seconds: f64,
 }
@@ -104,7 +109,38 @@ pub struct OnePassLists<'a> {
     pub orders: &'a [Vec<u16>],
 }
 
-/// Trains a head for `scorer`'s variant; keeps the weights of the epoch with the best Kendall score (share of pairs in the
+/// Weights by their score on the validation lists.
+struct Best<'a> {
+    weights: &'a [Tensor],
+    kept: Vec<Tensor>,
+    /// Of each look.
+    scores: Vec<f64>,
+    /// Number of the best one.
+    look: usize,
+}
+
+impl<'a> Best<'a> {
+    /// Untrained weights, which are the first to be looked at.
+    fn new(weights: &'a [Tensor], score: f64) -> Self {
+        Self { weights, kept: copies(weights), scores: vec![score], look: 0 }
+    }
+
+    /// Keeps the present weights where they are better; false when that has not been for `patience` looks.
+    fn look(&mut self, score: f64, patience: usize) -> bool {
+        self.scores.push(score);
+        let now = self.scores.len() - 1;
+        if score > self.scores[self.look] {
+            (self.kept, self.look) = (copies(self.weights), now);
+        }
+        now - self.look < patience
+    }
+}
+
+fn copies(weights: &[Tensor]) -> Vec<Tensor> {
+    no_grad(|| weights.iter().map(Tensor::copy).collect())
+}
+
+/// Trains a head for `scorer`'s variant; keeps the weights of the look with the best Kendall score (share of pairs in the
 /// model's order) on `validation`, the untrained ones included. A pure function of its arguments.
 ///
 /// # Errors
@@ -129,9 +165,9 @@ pub fn train_one_pass(
     let weights: Vec<Tensor> = head.named_tensors().into_iter().map(|(_, weight)| weight).collect();
     let trained = weights.iter().map(Tensor::shallow_clone).collect();
     let mut adam = Adam::new(trained, config.learning_rate(scorer.settings().target), [0.9, 0.999], 1e-8);
-    let copies = || no_grad(|| weights.iter().map(Tensor::copy).collect::<Vec<_>>());
-    let (mut best, mut kept, mut best_epoch) = (kendall_score(scorer, &head, validation), copies(), 0);
-    let mut report = OnePassReport { validation: vec![best], ..OnePassReport::default() };
+    let mut best = Best::new(&weights, kendall_score(scorer, &head, validation));
+    let mut report = OnePassReport::default();
+    let (mut steps, mut goes_on) = (0, true);
     for epoch in 1..=config.epochs {
         let order = Stream::new("order of lists for a head", &[seed, epoch as u64]).permutation(train.orders.len());
         let mut losses = Vec::new();
@@ -145,24 +181,31 @@ pub fn train_one_pass(
             loss.backward();
             adam.step();
             losses.push(loss.double_value(&[]));
+            steps += 1;
+            if config.eval_every.is_some_and(|every| steps % every == 0) {
+                goes_on = best.look(kendall_score(scorer, &head, validation), config.patience);
+            }
+            if !goes_on {
+                break;
+            }
         }
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         if !mean.is_finite() {
             let problem = format!("the head's loss is {mean} in epoch {epoch}; lower `learning_rate`");
             return Err(TrainError::Config { problems: vec![problem] });
         }
-        let score = kendall_score(scorer, &head, validation);
         report.losses.push(mean);
-        report.validation.push(score);
-        if score > best {
-            (best, kept, best_epoch) = (score, copies(), epoch);
-        } else if epoch - best_epoch >= config.patience {
+        if config.eval_every.is_none() {
+            goes_on = best.look(kendall_score(scorer, &head, validation), config.patience);
+        }
+        if !goes_on {
             break;
         }
     }
-    no_grad(|| weights.iter().zip(&kept).for_each(|(weight, kept)| weight.shallow_clone().copy_(kept)));
+    no_grad(|| weights.iter().zip(&best.kept).for_each(|(weight, kept)| weight.shallow_clone().copy_(kept)));
     weights.iter().for_each(|weight| drop(weight.set_requires_grad(false)));
-    (report.best_epoch, report.seconds) = (best_epoch, started.elapsed().as_secs_f64());
+    (report.best_look, report.seconds) = (best.look, started.elapsed().as_secs_f64());
+    report.validation = best.scores;
     Ok((head, report))
 }
 
@@ -312,7 +355,7 @@ mod tests {
                 train_one_pass(&scorer, &train, &validation, &config, 5).unwrap()
             };
             let ((head, report), (again, _)) = (run(), run());
-            let best = report.validation[report.best_epoch];
+            let best = report.validation[report.best_look];
             assert!(report.validation.iter().all(|score| *score <= best), "{report:?}");
             // The listwise loss is over lists that the head itself continues, so it may rise while the order gets better.
             let learned = match target {
@@ -326,6 +369,28 @@ mod tests {
                 assert_eq!(a, b, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn the_validation_lists_are_looked_at_as_often_as_told() {
+        let scorer = scorer(Variant::OnePass, HeadTarget::TopK);
+        let ((p, orders), (vp, vorders)) = (lists(&scorer, 12, 1), lists(&scorer, 8, 2));
+        let looks = |config: OnePassHeadConfig| {
+            let train = OnePassLists { probabilities: &p, orders: &orders };
+            let validation = OnePassLists { probabilities: &vp, orders: &vorders };
+            let (_, report) = train_one_pass(&scorer, &train, &validation, &config, 5).unwrap();
+            (report.validation.len() - 1, report.best_look)
+        };
+        let config = OnePassHeadConfig { batch_size: 2, epochs: 2, patience: 99, ..OnePassHeadConfig::default() };
+        assert_eq!(looks(config.clone()).0, 2, "after each epoch");
+        assert_eq!(
+            looks(OnePassHeadConfig { eval_every: Some(5), ..config.clone() }).0,
+            2,
+            "after steps 5 and 10 of 12"
+        );
+        assert_eq!(looks(OnePassHeadConfig { eval_every: Some(1), ..config.clone() }).0, 12);
+        let (number, best) = looks(OnePassHeadConfig { eval_every: Some(1), patience: 1, ..config });
+        assert!(number == best + 1 || number == 12, "{number} {best}");
     }
 
     #[test]
