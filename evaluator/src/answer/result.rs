@@ -269,7 +269,7 @@ mod tests {
             serde_json::from_value(serde_json::json!({"sets": ["dev"], "systems": [system]})).unwrap();
         assert!(config.validate().is_empty());
         let first = evaluation.clone();
-        let table = answers_table(&[evaluation.clone()], &config).unwrap();
+        let table = answers_table(std::slice::from_ref(&evaluation), &config).unwrap();
         let value =
             |row: usize, column: usize| table.rows[row][column].value().map(|value| (value * 1e6).round() / 1e6);
         assert_eq!((value(0, 4), value(1, 4)), (Some(60.0), Some(80.0)), "3 of 5 and 4 of 5");
