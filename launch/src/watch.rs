@@ -248,7 +248,10 @@ impl Ending {
             return self.end(Signal::KILL);
         }
         tracing::info!("{name}: passed on to the ranks");
-        self.error.get_or_insert(LaunchError::Signalled { signal: name });
+        // A newcomer is no failure that should be told in its place.
+        if matches!(self.error, None | Some(LaunchError::Newcomer)) {
+            self.error = Some(LaunchError::Signalled { signal: name });
+        }
         self.end(signal);
     }
 

@@ -13,7 +13,7 @@ use crate::guard::guarded;
 use crate::special_tokens::{eos_token_ids, template_tokens};
 
 /// Files that make up a tokenizer; all but the first may be absent.
-const FILES: [&str; 9] = [
+pub const FILES: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -63,7 +63,8 @@ impl Tokenizer {
     pub fn load_with_date(folder: &Path, date: TemplateDate) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
         if !path.is_file() {
-            if let Some(base) = crate::folder::base_of(folder)?.filter(|base| base != folder) {
+            // One that has none itself is no help: adapters may name each other.
+            if let Some(base) = crate::folder::base_of(folder)?.filter(|base| base.join("tokenizer.json").is_file()) {
                 return Self::load_with_date(&base, date);
             }
             return Err(ModelError::MissingFile {
@@ -241,6 +242,20 @@ fn fingerprint(tokenizer: &[u8], template: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn adapters_that_name_each_other_have_no_tokenizer() {
+        let place = tempfile::tempdir().unwrap();
+        for (own, other) in [("a", "b"), ("b", "a")] {
+            std::fs::create_dir(place.path().join(own)).unwrap();
+            let base = place.path().join(other);
+            let config = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"],
+                "base_model_name_or_path": base});
+            std::fs::write(place.path().join(own).join("adapter_config.json"), config.to_string()).unwrap();
+        }
+        let error = Tokenizer::load(&place.path().join("a")).unwrap_err();
+        assert!(matches!(error, ModelError::MissingFile { .. }), "{error}");
+    }
 
     #[test]
     fn a_damaged_decoder_is_an_error() {

@@ -94,10 +94,9 @@ mod download {
         }
         let cached = || model::folder::resolve_in_cache(id, None, &model::folder::hub_cache());
         let repo = api(id)?.repo(repo);
-        let files = match repo.info() {
-            Ok(info) => info.siblings.into_iter().map(|sibling| sibling.rfilename).collect::<Vec<_>>(),
+        let files = match list(&repo, id) {
+            Ok(files) => files,
             Err(error) => {
-                let error = failed(id, &error);
                 let Some(folder) = cached().filter(|_| error.to_string().contains(UNREACHABLE)) else {
                     return Err(error);
                 };

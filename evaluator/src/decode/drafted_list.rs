@@ -109,7 +109,7 @@ impl<'a> DraftedList<'a> {
         for (place, row) in rows.iter().enumerate() {
             last = place;
             if let Some(item) = draft.get(place)
-                && self.agrees(row, *item, top_k)
+                && among_best(row, &self.decided, *item, top_k)
             {
                 self.decided.push(*item);
                 continue;
@@ -204,21 +204,20 @@ impl<'a> DraftedList<'a> {
         Ok(self.columns.rows(states, &self.prompt.query_id)?.iter().map(by_candidate).collect())
     }
 
-    fn agrees(&self, row: &[f32], item: u16, top_k: usize) -> bool {
-        let own = row[usize::from(item)];
-        let ahead = |other: &u16| row[usize::from(*other)] > own || (row[usize::from(*other)] == own && *other < item);
-        // The best of those that are left is the forced order's next item. A laxer rule is the published script's, whose best are of all.
-        let better = match top_k {
-            1 => self.undecided().filter(ahead).count(),
-            _ => (0..self.tokens.len() as u16).filter(ahead).count(),
-        };
-        !self.decided.contains(&item) && better < top_k
-    }
-
     fn decided_by(&mut self, states: &Tensor, index: usize, rows: &[Vec<f32>]) {
         self.state = states.narrow(0, index as i64, 1);
         self.row.clone_from(&rows[index]);
     }
+}
+
+/// Whether the model would have placed `item` next, by its `row` of scores: the best of the items that are not `decided`, which is the forced
+/// order; or with a `top_k` above 1 one of the best so many of all items, as the published script has it.
+fn among_best(row: &[f32], decided: &[u16], item: u16, top_k: usize) -> bool {
+    let own = row[usize::from(item)];
+    let counts = |other: &u16| top_k > 1 || !decided.contains(other);
+    let ahead = |other: &u16| row[usize::from(*other)] > own || (row[usize::from(*other)] == own && *other < item);
+    let better = (0..row.len() as u16).filter(|other| counts(other) && ahead(other)).count();
+    !decided.contains(&item) && better < top_k
 }
 
 /// Items that hang on the decided ones as a tree, parents before children.
@@ -274,4 +273,23 @@ pub(crate) fn best_of(row: &[f32], candidates: impl IntoIterator<Item = u16>) ->
 pub(crate) fn ranked(row: &[f32], mut candidates: Vec<u16>) -> Vec<u16> {
     candidates.sort_by(|a, b| row[usize::from(*b)].total_cmp(&row[usize::from(*a)]));
     candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::among_best;
+
+    #[test]
+    fn an_item_is_accepted_among_those_left_or_laxly_among_all() {
+        let row = [0.9, 0.8, 0.7, 0.1, 0.7];
+        let accepted = |decided: &[u16], top_k: usize| -> Vec<u16> {
+            (0..5).filter(|item| among_best(&row, decided, *item, top_k)).collect()
+        };
+        assert_eq!(accepted(&[], 1), [0]);
+        assert_eq!(accepted(&[0, 1], 1), [2], "equals go to the first");
+        assert_eq!(accepted(&[], 3), [0, 1, 2]);
+        assert_eq!(accepted(&[0, 1], 3), [2], "decided items keep their places among all");
+        assert_eq!(accepted(&[0, 1], 2), [0u16; 0]);
+        assert_eq!(accepted(&[0, 1], 5), [2, 3, 4]);
+    }
 }

@@ -108,22 +108,9 @@ fn move_model(partial: &Path, out: &Path) -> anyhow::Result<()> {
 
 /// Files that model and tokenizer are read from, and what is said of them.
 fn is_of_a_model(name: &str) -> bool {
-    const NAMES: [&str; 13] = [
-        CONFIG,
-        "generation_config.json",
-        "model.safetensors.index.json",
-        "adapter_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "chat_template.json",
-        "vocab.json",
-        NOTE_FILE,
-        CARD_FILE,
-    ];
-    NAMES.contains(&name) || name.ends_with(".safetensors")
+    const NAMES: [&str; 6] =
+        [CONFIG, "generation_config.json", "model.safetensors.index.json", "adapter_config.json", NOTE_FILE, CARD_FILE];
+    NAMES.contains(&name) || model::tokenizer::FILES.contains(&name) || name.ends_with(".safetensors")
 }
 
 /// Files of a folder, not those of its folders.

@@ -271,9 +271,10 @@ fn candidates(args: &RankArgs) -> anyhow::Result<Vec<RankingSample>> {
     let (samples, report) = data::sources::load(&set)?;
     tracing::info!("{}: {report}", path.display());
     // Told before anything is ranked: the run could not be written.
-    let ids = |sample: &RankingSample| sample.passages.iter().map(|passage| passage.doc_id.clone()).collect::<Vec<_>>();
-    let mut ids = samples.iter().flat_map(|sample| [vec![sample.query_id.clone()], ids(sample)].concat());
-    match ids.find(|id| !trec_run::fits(id)) {
+    let documents = samples.iter().flat_map(|sample| &sample.passages).map(|passage| &passage.doc_id);
+    let ids = samples.iter().map(|sample| &sample.query_id).chain(documents);
+    let blank = ids.into_iter().find(|id| !trec_run::fits(id)).cloned();
+    match blank {
         Some(id) => Err(DataError::BlankId { id, path: args.out.clone() }.into()),
         None => Ok(samples),
     }
