@@ -26,6 +26,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use evaluator::table::Table;
 use native::NativeError;
 
 use crate::cli::{CheckpointCommand, Cli, Command, ConfigCommand, DataCommand, PromptCommand, RunsCommand};
@@ -94,4 +95,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value).context("cannot encode the result")?;
     writeln!(std::io::stdout(), "{text}").context("cannot write to stdout")
+}
+
+/// A table on stdout, in a terminal no wider than it can be there.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn print_table(table: &Table) -> anyhow::Result<()> {
+    let width = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
+    writeln!(std::io::stdout(), "{}", table.render_terminal(width)).context("cannot write to stdout")
 }

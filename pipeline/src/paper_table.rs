@@ -3,3 +3,4 @@
 pub mod config;
 pub mod fill;
 pub mod kept;
+pub mod reach;

@@ -26,6 +26,9 @@ pub enum RankingMeasure {
     RecipRank,
     /// `recall_k`: share of the relevant documents among the first k.
     Recall(u32),
+    /// `recall_cap_k`: relevant documents among the first k, as a share of as many as fit in k places (BEIR's capped recall, for
+    /// queries with more relevant documents than that; Thakur et al. 2021). Not one of trec_eval's.
+    RecallCap(u32),
     /// `P_k`: share of relevant documents in k places.
     Precision(u32),
     /// `success_k`: 1 when a relevant document is among the first k.
@@ -38,7 +41,7 @@ pub enum RankingMeasure {
 
 /// Names for messages and documentation.
 pub const KNOWN: &str =
-    "ndcg, ndcg_cut_<k>, map, map_cut_<k>, recip_rank, recall_<k>, P_<k>, success_<k>, Rprec, bpref";
+    "ndcg, ndcg_cut_<k>, map, map_cut_<k>, recip_rank, recall_<k>, recall_cap_<k>, P_<k>, success_<k>, Rprec, bpref";
 
 impl RankingMeasure {
     /// What `monopass metrics ranking` prints when nothing else is asked for.
@@ -70,6 +73,7 @@ impl RankingMeasure {
             Self::MapCut(k) => format!("MAP@{k}"),
             Self::RecipRank => "MRR".into(),
             Self::Recall(k) => format!("R@{k}"),
+            Self::RecallCap(k) => format!("capped R@{k}"),
             Self::Precision(k) => format!("P@{k}"),
             Self::Success(k) => format!("success@{k}"),
             Self::RPrec => "R-precision".into(),
@@ -87,6 +91,7 @@ impl fmt::Display for RankingMeasure {
             Self::MapCut(k) => write!(f, "map_cut_{k}"),
             Self::RecipRank => f.write_str("recip_rank"),
             Self::Recall(k) => write!(f, "recall_{k}"),
+            Self::RecallCap(k) => write!(f, "recall_cap_{k}"),
             Self::Precision(k) => write!(f, "P_{k}"),
             Self::Success(k) => write!(f, "success_{k}"),
             Self::RPrec => f.write_str("Rprec"),
@@ -114,6 +119,7 @@ impl FromStr for RankingMeasure {
             "ndcg_cut" => Ok(Self::NdcgCut(cut)),
             "map_cut" => Ok(Self::MapCut(cut)),
             "recall" => Ok(Self::Recall(cut)),
+            "recall_cap" => Ok(Self::RecallCap(cut)),
             "P" => Ok(Self::Precision(cut)),
             "success" => Ok(Self::Success(cut)),
             _ => Err(unknown()),
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     fn names_round_trip() {
         let mut all = RankingMeasure::defaults();
-        all.extend([RankingMeasure::Bpref, RankingMeasure::MapCut(7)]);
+        all.extend([RankingMeasure::Bpref, RankingMeasure::MapCut(7), RankingMeasure::RecallCap(100)]);
         for measure in all {
             assert_eq!(measure.to_string().parse::<RankingMeasure>().unwrap(), measure);
         }

@@ -149,6 +149,7 @@ impl JudgedList {
             RankingMeasure::MapCut(k) => self.average_precision(k as usize),
             RankingMeasure::RecipRank => self.first_relevant().map_or(0.0, |place| 1.0 / (place + 1) as f64),
             RankingMeasure::Recall(k) => share(self.relevant_within(k as usize), self.ideal.len()),
+            RankingMeasure::RecallCap(k) => share(self.relevant_within(k as usize), self.ideal.len().min(k as usize)),
             RankingMeasure::Precision(k) => share(self.relevant_within(k as usize), k as usize),
             RankingMeasure::Success(k) => f64::from(self.relevant_within(k as usize) > 0),
             RankingMeasure::RPrec => share(self.relevant_within(self.ideal.len()), self.ideal.len()),
@@ -267,6 +268,16 @@ mod tests {
         let run = one_query(&[("a", 1.0 + 1e-12), ("b", 1.0)]);
         let mean = evaluate_run(&judgements, &run, &[RankingMeasure::RecipRank], Averaging::Complete).unwrap().mean;
         assert_eq!(mean[&RankingMeasure::RecipRank], 1.0, "b comes before a: equal scores, descending ids");
+    }
+
+    #[test]
+    fn capped_recall_is_of_as_many_as_fit() {
+        let grades = ["a", "b", "c", "d"].map(|id| (id.to_owned(), i32::from(id != "d")));
+        let judgements = BTreeMap::from([("q".into(), HashMap::from(grades))]);
+        let run = one_query(&[("a", 3.0), ("d", 2.0), ("b", 1.0)]);
+        let measures = [RankingMeasure::Recall(2), RankingMeasure::RecallCap(2), RankingMeasure::RecallCap(100)];
+        let mean = evaluate_run(&judgements, &run, &measures, Averaging::Complete).unwrap().mean;
+        assert_eq!(measures.map(|measure| mean[&measure]), [1.0 / 3.0, 1.0 / 2.0, 2.0 / 3.0]);
     }
 
     #[test]

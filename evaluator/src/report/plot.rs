@@ -61,17 +61,24 @@ impl Axis {
         let mut ticks: Vec<f64> = all.iter().copied().filter(|tick| (low..=high).contains(tick)).collect();
         if ticks.len() > 9 {
             ticks.retain(|tick| (tick.log10() - tick.log10().round()).abs() < 1e-9);
+        } else if ticks.len() < 3 {
+            // Values close to each other: 1, 2 and 5 are too far apart to read anything between them.
+            ticks = round_ticks(low, high, 4);
         }
         Self { low, high, ticks, log: true }
     }
 
-    /// A tick's words: as many digits as neighbours need to differ.
+    /// A tick's words: as many digits as neighbours need to differ; on a logarithmic axis as many as the tick itself has.
     pub fn label(&self, value: f64) -> String {
-        let step = if self.log {
-            value
-        } else {
-            self.ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min)
-        };
+        if self.log {
+            let is_whole = |decimals: &i32| {
+                let scaled = value * 10f64.powi(*decimals);
+                (scaled - scaled.round()).abs() < 1e-6 * scaled.abs()
+            };
+            let decimals = (0..8).find(is_whole).unwrap_or(8) as usize;
+            return format!("{value:.decimals$}");
+        }
+        let step = self.ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
         let step = if step.is_finite() && step > 0.0 { step } else { 1.0 };
         let decimals = (-step.log10().floor()).clamp(0.0, 8.0) as usize;
         format!("{value:.decimals$}")
@@ -153,6 +160,9 @@ mod tests {
         let axis = Axis::log([0.13, 2.7].into_iter());
         assert_eq!(axis.ticks, [0.1, 0.2, 0.5, 1.0, 2.0]);
         assert_eq!((axis.label(0.1), axis.label(2.0)), ("0.1".into(), "2".into()));
+        let close = Axis::log([0.336, 0.365].into_iter());
+        let labels: Vec<String> = close.ticks.iter().map(|tick| close.label(*tick)).collect();
+        assert_eq!(labels, ["0.3", "0.4", "0.5"]);
     }
 
     #[test]

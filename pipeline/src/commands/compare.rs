@@ -10,7 +10,7 @@ use evaluator::stats::Bootstrap;
 use evaluator::table::{Table, TableFormat};
 use serde_json::json;
 
-use super::print_json;
+use super::{print_json, print_table};
 use crate::cli::CompareArgs;
 use crate::config::difference::differences;
 use crate::failure::{InputError, UsageError};
@@ -41,8 +41,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&json!({ "table": table }));
     }
-    println!("{}", table.render_terminal(None));
-    Ok(())
+    print_table(&table)
 }
 
 /// Where the runs' settings differ; a run without its resolved file has an empty column.

@@ -8,7 +8,7 @@ use serde_json::json;
 use tch::Device;
 use trainer::Ranks;
 
-use super::print_json;
+use super::{print_json, print_table};
 use crate::cli::{ExperimentArgs, PrecisionArg};
 use crate::config::check::{check, load_with_source};
 use crate::config::experiment::{EvaluationPrecision, ExperimentConfig};
@@ -109,7 +109,7 @@ fn finish(experiment: &Experiment<'_>, tables: &[evaluator::table::Table], as_js
         return print_json(&json!({"run": folder.root(), "report": report, "tables": tables}));
     }
     if let Some((first, others)) = tables.split_first() {
-        println!("{}", first.render_terminal(None));
+        print_table(first)?;
         let names: Vec<&str> = others.iter().map(|table| table.name.as_str()).collect();
         let also = if names.is_empty() { String::new() } else { format!(" (also: {})", names.join(", ")) };
         tracing::info!("tables: {}{also}", folder.tables().display());

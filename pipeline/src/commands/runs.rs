@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use evaluator::table::Table;
 use serde::Serialize;
 
-use super::print_json;
+use super::{print_json, print_table};
 use crate::failure::{InputError, UsageError};
 use crate::run_folder::RunFolder;
 use crate::write_whole::read_json;
@@ -72,7 +72,7 @@ pub fn show(run: &Path, as_json: bool) -> anyhow::Result<()> {
     for name in SHOWN_TABLES {
         let path = run.join("tables").join(format!("{name}.json"));
         if path.exists() {
-            println!("{}", read_json::<Table>(&path)?.render_terminal(None));
+            print_table(&read_json::<Table>(&path)?)?;
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use evaluator::table::TableFormat;
 use serde_json::json;
 
-use super::print_json;
+use super::{print_json, print_table};
 use crate::config::check::load_checked;
 use crate::config::load::ConfigSource;
 use crate::failure::Interrupted;
@@ -54,7 +54,7 @@ pub fn run(file: &Path, dry_run: bool, jobs: Option<usize>, as_json: bool) -> an
     } else if table.rows.is_empty() {
         table.notes.iter().for_each(|note| println!("{note}"));
     } else {
-        println!("{}", table.render_terminal(None));
+        print_table(&table)?;
     }
     tracing::info!("sweep: {}", folder.display());
     finish(&runs, &ends)

@@ -9,14 +9,16 @@ use evaluator::report::Report;
 use evaluator::table::{Table, TableFormat};
 use serde_json::json;
 
-use super::print_json;
+use super::{print_json, print_table};
 use crate::config::check::load_checked;
+use crate::config::experiment::ExperimentConfig;
 use crate::config::load::ConfigSource;
 use crate::failure::{Ending, InputError, Interrupted};
 use crate::origin::Origins;
 use crate::paper_table::config::{PaperTable, TableExperiment};
-use crate::paper_table::fill::{Found, fill};
+use crate::paper_table::fill::{Found, fill, settle_differences};
 use crate::paper_table::kept::{Agreement, agreement, note_of, take_over, with_figures};
+use crate::paper_table::reach::check_rows;
 use crate::run_folder::RunFolder;
 use crate::write_whole::{read_json, write_whole};
 
@@ -41,11 +43,17 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         return Err(source.error(problems).into());
     }
     // All files are checked before the first run starts.
-    let mut folders = BTreeMap::new();
+    let mut configs = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
         let config = load_checked(&experiment.file, &experiment.set).with_context(|| format!("experiment `{name}`"))?;
-        folders.insert(name, RunFolder::new(&config.output_dir, &config.name));
+        configs.insert(name, config);
     }
+    let problems = check_rows(&paper, &configs);
+    if !problems.is_empty() {
+        return Err(source.error(problems).into());
+    }
+    let folder = |config: &ExperimentConfig| RunFolder::new(&config.output_dir, &config.name);
+    let folders: BTreeMap<&String, RunFolder> = configs.iter().map(|(name, config)| (*name, folder(config))).collect();
     let kept = files.kept.map(read_kept).transpose()?;
     let mut found = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
@@ -69,14 +77,14 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         let agreement = agreement(&table, &paper, &found, kept);
         tell_agreement(&agreement, take_over(&mut table, &paper, kept));
     }
+    settle_differences(&mut table, &paper);
     if let Some(folder) = files.out {
         write(&table, folder)?;
     }
     if as_json {
         return print_json(&json!({ "table": table }));
     }
-    println!("{}", table.render_terminal(None));
-    Ok(())
+    print_table(&table)
 }
 
 /// Does an experiment in a process of its own; finished stages are skipped there. The reason when it fails.

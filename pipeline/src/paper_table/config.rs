@@ -54,6 +54,9 @@ pub struct TableColumn {
     /// Column of the experiments' tables. Default: `key`.
     #[serde(default)]
     pub from: Option<String>,
+    /// Columns whose mean it is, by their keys, instead of a column of the experiments. Empty where one of them is not run; without an interval.
+    #[serde(default)]
+    pub mean_of: Vec<String>,
     /// Which of the experiments' tables, where not the row's: `cost`.
     #[serde(default)]
     pub table: Option<String>,
@@ -116,6 +119,13 @@ impl PaperTable {
             problems.push(Problem::new("name", format!("got \"{}\", wanted {wanted}", self.name)));
         }
         let keys: Vec<&str> = self.columns.iter().map(|column| column.key.as_str()).collect();
+        let of_runs = |key: &str| self.columns.iter().any(|column| column.key == key && column.mean_of.is_empty());
+        for (place, column) in self.columns.iter().enumerate() {
+            for key in column.mean_of.iter().filter(|key| !of_runs(key)) {
+                let message = format!("got \"{key}\", wanted the key of a column that is no mean itself");
+                problems.push(Problem::new(format!("columns.{place}.mean_of"), message));
+            }
+        }
         for (place, row) in self.rows.iter().enumerate() {
             if let Some(name) = row.experiment.as_ref().filter(|name| !self.experiments.contains_key(*name)) {
                 let known: Vec<&str> = self.experiments.keys().map(String::as_str).collect();

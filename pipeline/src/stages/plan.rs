@@ -170,6 +170,8 @@ fn plan_stage(
         "objective": settings.objective.build().name(),
         "lists": lists,
         "steps": steps,
+        // what is dropped, and what a split leaves, is known once it is prepared
+        "steps_are_a_bound": !stage.data.0.iter().all(|name| folder.set(name).exists()),
         "lists_per_step": settings.global_batch_size,
         "tokens_per_micro_batch_at_most": tokens,
         "tokens_at_most": steps.map(|steps| steps * step_tokens),
@@ -217,8 +219,9 @@ fn print_text(plan: &Value) {
     }
     for stage in plan["stages"].as_array().into_iter().flatten() {
         let done = if stage["trained"] == true { ", trained" } else { "" };
+        let bound = if stage["steps_are_a_bound"] == true && stage["steps"].is_u64() { "at most " } else { "" };
         println!(
-            "train       {}: {} from {} on {}, {} steps of {} {}, at most {} tokens, {} weights, about {} MiB{done}",
+            "train       {}: {} from {} on {}, {bound}{} steps of {} {}, at most {} tokens, {} weights, about {} MiB{done}",
             text(&stage["name"]),
             text(&stage["objective"]),
             text(&stage["from"]),
