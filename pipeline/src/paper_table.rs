@@ -3,4 +3,5 @@
 pub mod config;
 pub mod fill;
 pub mod kept;
+pub mod plots;
 pub mod reach;

@@ -15,6 +15,8 @@ use crate::stats::Interval;
 const SIZE: (u32, u32) = (860, 400);
 /// Half the height of a label and the width of a letter in it, in pixels.
 const LABEL: (i32, i32) = (8, 7);
+/// A label further above or below its point than this many pixels is tied to it by a line.
+const NEAR: i32 = 20;
 
 /// A system.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,7 +25,7 @@ pub struct LabelledPoint {
     pub label: String,
     /// Points of one group share a colour.
     pub group: String,
-    /// Median seconds a query.
+    /// Median seconds a query or text.
     pub seconds: f64,
     /// Mean of the measure.
     pub value: f64,
@@ -125,7 +127,7 @@ pub(super) fn plot(trade_off: &TradeOff) -> Result<String, EvaluatorError> {
             .axis_style(GRID)
             .label_style(text(13, &MUTED))
             .axis_desc_style(text(13, &MUTED))
-            .x_desc("median seconds per query (logarithmic)")
+            .x_desc("median seconds (logarithmic)")
             .y_desc(&trade_off.measure)
             .x_label_formatter(&|value| x_words.label(*value))
             .y_label_formatter(&|value| y_words.label(*value))
@@ -227,6 +229,10 @@ fn draw_points(chart: &mut Chart, points: &[LabelledPoint]) -> Result<(), Evalua
         let at = chart.backend_coord(&(point.seconds, point.value));
         let (offset, side) = free_place(at, &point.label, &taken);
         taken.push(label_box(at, offset, side, &point.label));
+        if offset.1.abs() > NEAR {
+            let leader = PathElement::new(vec![(0, 0), offset], MUTED.stroke_width(1));
+            chart.draw_series([EmptyElement::at((point.seconds, point.value)) + leader]).map_err(failed)?;
+        }
         let style = text(13, &INK).pos(Pos::new(side, VPos::Center));
         let label = EmptyElement::at((point.seconds, point.value)) + Text::new(point.label.clone(), offset, style);
         chart.draw_series([label]).map_err(failed)?;

@@ -18,6 +18,7 @@ use crate::origin::Origins;
 use crate::paper_table::config::{PaperTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill, settle_differences};
 use crate::paper_table::kept::{Agreement, agreement, note_of, take_over, with_figures};
+use crate::paper_table::plots::trade_offs;
 use crate::paper_table::reach::check_rows;
 use crate::run_folder::RunFolder;
 use crate::write_whole::{read_json, write_whole};
@@ -79,7 +80,7 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
     }
     settle_differences(&mut table, &paper);
     if let Some(folder) = files.out {
-        write(&table, folder)?;
+        write(&table, &paper, folder)?;
     }
     if as_json {
         return print_json(&json!({ "table": table }));
@@ -143,7 +144,7 @@ fn tell_agreement(agreement: &Agreement, taken: usize) {
     outside.iter().for_each(|figure| tracing::warn!("outside: {figure}"));
 }
 
-fn write(table: &Table, folder: &Path) -> anyhow::Result<()> {
+fn write(table: &Table, paper: &PaperTable, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     for format in TableFormat::ALL {
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
@@ -153,10 +154,13 @@ fn write(table: &Table, folder: &Path) -> anyhow::Result<()> {
         ("program".to_owned(), format!("monopass {}", env!("CARGO_PKG_VERSION"))),
         ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
     ];
+    // The page's own heading has title and caption.
+    let figures = Table { title: "Table".to_owned(), caption: String::new(), ..table.clone() };
     let page = Report {
         title: table.title.clone(),
         summary: table.caption.clone(),
-        tables: vec![table.clone()],
+        trade_offs: trade_offs(table, paper),
+        tables: vec![figures],
         environment,
         ..Report::default()
     };

@@ -27,6 +27,9 @@ pub struct PaperTable {
     pub columns: Vec<TableColumn>,
     /// Rows, top down.
     pub rows: Vec<TableRow>,
+    /// Plots of the table's page.
+    #[serde(default)]
+    pub plots: Vec<TablePlot>,
     /// Sentences under the table: where the published values come from, what differs.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -75,6 +78,16 @@ pub struct TableColumn {
     pub scale: f64,
 }
 
+/// One column against another, a plot for each experiment and a point for each of its rows that has both figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TablePlot {
+    /// Key of the column that tells quality.
+    pub quality: String,
+    /// Key of the column that tells seconds.
+    pub seconds: String,
+}
+
 /// A row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +109,13 @@ pub struct TableRow {
     /// Why it is not run here.
     #[serde(default)]
     pub not_run: Option<String>,
+    /// Whether plots have it. Default true; false for one so far from the others that they would lie on one line.
+    #[serde(default = "yes")]
+    pub plotted: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn four() -> u8 {
@@ -124,6 +144,14 @@ impl PaperTable {
             for key in column.mean_of.iter().filter(|key| !of_runs(key)) {
                 let message = format!("got \"{key}\", wanted the key of a column that is no mean itself");
                 problems.push(Problem::new(format!("columns.{place}.mean_of"), message));
+            }
+        }
+        for (place, plot) in self.plots.iter().enumerate() {
+            for (axis, key) in [("quality", &plot.quality), ("seconds", &plot.seconds)] {
+                if !keys.contains(&key.as_str()) {
+                    let message = format!("no column has the key \"{key}\"; there are {}", keys.join(", "));
+                    problems.push(Problem::new(format!("plots[{place}].{axis}"), message));
+                }
             }
         }
         for (place, row) in self.rows.iter().enumerate() {
