@@ -31,7 +31,7 @@ Exit codes:
   130  ended by Ctrl-C or SIGTERM; training is checkpointed, the same command goes on
 
 Environment:
-  MONOPASS_LOG                              what is printed (`debug`, `warn`, `monopass_trainer=trace`)
+  MONOPASS_LOG                              what is printed (`debug`, `monopass_trainer=trace`)
   OMP_NUM_THREADS                           threads of one process (default: all cores, shared by the ranks of a host)
   RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT
                                             data-parallel training, as torchrun sets them
