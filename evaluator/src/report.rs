@@ -72,7 +72,7 @@ pub struct Headline {
 /// One accuracy-latency plot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TradeOff {
-    /// Set.
+    /// Set, or what else the systems have in common: the plot's name.
     pub set: String,
     /// Name of the measure on the vertical axis.
     pub measure: String,

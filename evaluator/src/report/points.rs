@@ -310,6 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn labels_far_from_their_point_are_tied_to_it_by_a_line() {
+        let leaders = |points: Vec<LabelledPoint>| {
+            let trade_off = TradeOff { set: "s".into(), measure: "nDCG@10".into(), points, first_stage: None };
+            let svg = plot(&trade_off).unwrap();
+            svg.split('<').filter(|tag| tag.starts_with("polyline") && tag.contains("stroke=\"var(--muted)\"")).count()
+        };
+        assert_eq!(leaders(vec![point("a", 0.1, 0.5), point("b", 2.0, 0.6)]), 0);
+        let crowd = (0..6).map(|n| point(&format!("decoder {n}"), 1.0 + 0.001 * f64::from(n), 0.5)).collect();
+        assert!(leaders(crowd) >= 2, "two labels a side find room near the points");
+    }
+
+    #[test]
     fn a_plot_names_every_point_and_is_self_contained() {
         let points = vec![point("a <b>", 0.1, 0.5), point("c", 2.0, 0.6)];
         let trade_off = TradeOff { set: "dl21".into(), measure: "nDCG@10".into(), points, first_stage: Some(0.4458) };

@@ -15,7 +15,7 @@ use crate::config::experiment::ExperimentConfig;
 use crate::config::load::ConfigSource;
 use crate::failure::{Ending, InputError, Interrupted};
 use crate::origin::Origins;
-use crate::paper_table::config::{PaperTable, TableExperiment};
+use crate::paper_table::config::{PaperTable, RunTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill, settle_differences};
 use crate::paper_table::kept::{Agreement, agreement, note_of, take_over, with_figures};
 use crate::paper_table::plots::trade_offs;
@@ -115,10 +115,10 @@ fn run_experiment(name: &str, experiment: &TableExperiment) -> anyhow::Result<Op
 fn tables(run: &RunFolder) -> anyhow::Result<Found> {
     let folder = run.tables();
     let mut tables = BTreeMap::new();
-    for name in ["results", "answers", "comparison", "fidelity", "cost"] {
-        let path = folder.join(format!("{name}.json"));
+    for table in RunTable::ALL {
+        let path = folder.join(format!("{}.json", table.name()));
         if path.exists() {
-            tables.insert(name.to_owned(), read_json::<Table>(&path)?);
+            tables.insert(table, read_json::<Table>(&path)?);
         }
     }
     let missing = || Found::Missing(format!("no run in {}", run.root().display()));

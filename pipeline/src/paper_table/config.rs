@@ -46,6 +46,40 @@ pub struct TableExperiment {
     pub set: Vec<String>,
 }
 
+/// A table of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunTable {
+    /// Measures, fidelity, latency and speedup of rankings.
+    #[default]
+    Results,
+    /// EM, F1 and seconds of answers.
+    Answers,
+    /// Paired differences of rankings from the baseline.
+    Comparison,
+    /// Closeness of rankings to the reference's order.
+    Fidelity,
+    /// Passes, tokens, seconds and memory of rankings.
+    Cost,
+}
+
+impl RunTable {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Results, Self::Answers, Self::Comparison, Self::Fidelity, Self::Cost];
+
+    /// Name in table files and of the run's files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Results => "results",
+            Self::Answers => "answers",
+            Self::Comparison => "comparison",
+            Self::Fidelity => "fidelity",
+            Self::Cost => "cost",
+        }
+    }
+}
+
 /// A column of figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -62,7 +96,7 @@ pub struct TableColumn {
     pub mean_of: Vec<String>,
     /// Which of the experiments' tables, where not the row's: `cost`.
     #[serde(default)]
-    pub table: Option<String>,
+    pub table: Option<RunTable>,
     /// What the experiment's row has to say, beside what the table's row asks for: `{set: dl21}`.
     #[serde(default)]
     pub r#where: BTreeMap<String, String>,
@@ -98,8 +132,8 @@ pub struct TableRow {
     #[serde(default)]
     pub experiment: Option<String>,
     /// Which of the experiment's tables. Default `results`.
-    #[serde(default = "results")]
-    pub table: String,
+    #[serde(default)]
+    pub table: RunTable,
     /// What the experiment's row has to say: `{model: first, decoder: single_token}`.
     #[serde(default)]
     pub r#where: BTreeMap<String, String>,
@@ -124,10 +158,6 @@ fn four() -> u8 {
 
 fn one() -> f64 {
     1.0
-}
-
-fn results() -> String {
-    "results".to_owned()
 }
 
 impl PaperTable {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use evaluator::stats::Interval;
 use evaluator::table::{Cell, Column, Table, Value};
 
-use super::config::{PaperTable, TableColumn, TableRow};
+use super::config::{PaperTable, RunTable, TableColumn, TableRow};
 
 /// What there is of an experiment.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// Its tables, by name.
-    Tables(BTreeMap<String, Table>),
+    Tables(BTreeMap<RunTable, Table>),
     /// Nothing, and why.
     Missing(String),
 }
@@ -79,13 +79,15 @@ fn cell(row: &TableRow, column: &TableColumn, found: &BTreeMap<String, Found>) -
         None => not_run("no such experiment".to_owned()),
         Some(Found::Missing(reason)) => not_run(reason.clone()),
         Some(Found::Tables(tables)) => {
-            let name = column.table.as_ref().unwrap_or(&row.table);
-            let Some(table) = tables.get(name) else { return not_run(format!("the run has no table `{name}`")) };
+            let name = column.table.unwrap_or(row.table);
+            let Some(table) = tables.get(&name) else {
+                return not_run(format!("the run has no table `{}`", name.name()));
+            };
             match ours(table, row, column) {
                 Ok(Some(value)) => Cell::Value(Value { paper, ..value }),
                 Ok(None) => Cell::Empty,
                 // A run has the row, and this table of it does not: the reference's closeness to itself.
-                Err(_) if *name != row.table && tables.get(&row.table).is_some_and(|table| has_row(table, row)) => {
+                Err(_) if name != row.table && tables.get(&row.table).is_some_and(|table| has_row(table, row)) => {
                     Cell::Empty
                 }
                 Err(reason) => not_run(reason),
@@ -207,7 +209,7 @@ rows:
 
     #[test]
     fn cells_come_from_the_row_that_says_what_is_asked_for() {
-        let tables = BTreeMap::from([("results".to_owned(), run_table())]);
+        let tables = BTreeMap::from([(RunTable::Results, run_table())]);
         let found = BTreeMap::from([("rank".to_owned(), Found::Tables(tables))]);
         assert!(paper().check().is_empty());
         let mut table = fill(&paper(), &found);
@@ -251,7 +253,7 @@ rows:
 ";
         let paper: PaperTable = serde_yaml::from_str(text).unwrap();
         let found =
-            BTreeMap::from([("rank".to_owned(), Found::Tables(BTreeMap::from([("results".to_owned(), run_table())])))]);
+            BTreeMap::from([("rank".to_owned(), Found::Tables(BTreeMap::from([(RunTable::Results, run_table())])))]);
         let table = fill(&paper, &found);
         let Cell::Value(value) = &table.rows[0][1] else { panic!("{table:?}") };
         assert!((value.value - (90.0 + 44.58) / 2.0).abs() < 1e-9 && value.paper == Some(68.0));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use evaluator::table::{Cell, Column, Table, Value};
 
-use super::config::PaperTable;
+use super::config::{PaperTable, RunTable};
 use super::fill::{Found, difference, difference_key};
 
 /// Fills the rows that have no figure of a run here from a table that was written before, by row and column; takes over the notes that say
@@ -84,7 +84,7 @@ pub fn agreement(table: &Table, paper: &PaperTable, found: &BTreeMap<String, Fou
     for (row, cells) in paper.rows.iter().zip(&table.rows) {
         let here = row.experiment.as_ref().is_some_and(|name| matches!(found.get(name), Some(Found::Tables(_))));
         let Some(old) = row_of(kept, &row.label).filter(|_| here) else { continue };
-        for column in paper.columns.iter().filter(|column| column.table.as_deref() != Some("cost")) {
+        for column in paper.columns.iter().filter(|column| column.table != Some(RunTable::Cost)) {
             let at = |table: &Table| table.columns.iter().position(|own| own.key == column.key);
             let (Some(own), Some(earlier)) = (at(table), at(kept)) else { continue };
             let (Some(value), Some(Cell::Value(earlier))) = (cells[own].value(), old.get(earlier)) else { continue };
@@ -130,12 +130,16 @@ rows:
     /// What a run whose measure has this value left.
     fn run(value: f64) -> Found {
         let interval = Interval { low: value - 0.1, high: value + 0.1 };
-        let table = |name: &str, key: &str| {
-            let mut table = Table::new(name, name, vec![Column::text("model", "M"), Column::number(key, key, 4, None)]);
+        let table = |kind: RunTable, key: &str| {
+            let mut table = Table::new(
+                kind.name(),
+                kind.name(),
+                vec![Column::text("model", "M"), Column::number(key, key, 4, None)],
+            );
             table.push(vec![Cell::text("m"), Cell::with_interval(value, interval)]);
-            (name.to_owned(), table)
+            (kind, table)
         };
-        Found::Tables(BTreeMap::from([table("results", "ndcg"), table("cost", "seconds")]))
+        Found::Tables(BTreeMap::from([table(RunTable::Results, "ndcg"), table(RunTable::Cost, "seconds")]))
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::config::{PaperTable, TablePlot, TableRow};
 const BETWEEN: &str = " · ";
 
 /// The plots of a filled table: for each one asked for and each experiment, in the order of the rows. What the labels of an experiment's rows
-/// begin with is the plot's name, and the rest the points'.
+/// begin with is the plot's name, and the rest the points'; where they share no beginning it is the experiment's.
 #[must_use]
 pub fn trade_offs(table: &Table, paper: &PaperTable) -> Vec<TradeOff> {
     let mut experiments: Vec<&String> = Vec::new();
@@ -44,7 +44,7 @@ fn trade_off(table: &Table, paper: &PaperTable, plot: &TablePlot, experiment: &s
     });
     let name = labels.first()?[..shared].trim_end_matches(BETWEEN);
     (found.len() > 1).then(|| TradeOff {
-        set: if name.is_empty() { table.title.clone() } else { name.to_owned() },
+        set: if name.is_empty() { experiment.to_owned() } else { name.to_owned() },
         measure: table.columns[quality].label.clone(),
         points: points.collect(),
         first_stage: None,
@@ -64,6 +64,7 @@ mod tests {
 
     use evaluator::table::Column;
 
+    use super::super::config::RunTable;
     use super::super::fill::{Found, fill};
     use super::*;
 
@@ -95,7 +96,7 @@ rows:
         cost.push(vec![Cell::text("one"), Cell::number(0.9), Cell::number(0.5)]);
         cost.push(vec![Cell::text("two"), Cell::number(0.8), Cell::number(0.4)]);
         cost.push(vec![Cell::text("reference"), Cell::Empty, Cell::number(0.7)]);
-        let tables = || Found::Tables(BTreeMap::from([("cost".to_owned(), cost.clone())]));
+        let tables = || Found::Tables(BTreeMap::from([(RunTable::Cost, cost.clone())]));
         let found = BTreeMap::from([("a".to_owned(), tables()), ("b".to_owned(), tables())]);
         assert!(paper().check().is_empty());
         let plots = trade_offs(&fill(&paper(), &found), &paper());
@@ -103,6 +104,9 @@ rows:
         assert_eq!((plots[0].set.as_str(), plots[0].measure.as_str()), ("SQuAD · released", "Kendall's tau"));
         let labels: Vec<&str> = plots[0].points.iter().map(|point| point.label.as_str()).collect();
         assert_eq!(labels, ["one", "two · 2 passes"]);
+        let mut unlike = paper();
+        unlike.rows[0].label = "alone".to_owned();
+        assert_eq!(trade_offs(&fill(&unlike, &found), &unlike)[0].set, "a");
         assert_eq!((plots[0].points[1].seconds, plots[0].points[1].value), (0.4, 0.8));
     }
 

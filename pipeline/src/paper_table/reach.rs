@@ -2,47 +2,128 @@
 
 use std::collections::BTreeMap;
 
-use super::config::PaperTable;
+use evaluator::answer::{AnswerConfig, answers_table};
+use evaluator::evaluate::{EvaluateConfig, comparison_table, cost_table, fidelity_table, results_table};
+use evaluator::table::{ColumnKind, Table};
+
+use super::config::{PaperTable, RunTable, TableColumn, TableRow};
 use crate::config::experiment::ExperimentConfig;
 use crate::config::problem::{Problem, suggestion};
 
-/// Sets, models and decoders that rows and columns ask for and the row's experiment does not run.
+/// A row of the table file, its place in it, and the experiment that fills it.
+type Asking<'a> = (usize, &'a TableRow, &'a ExperimentConfig);
+
+/// What rows ask for and their experiment does not have; what columns ask for and no row's experiment has.
 pub fn check_rows(table: &PaperTable, experiments: &BTreeMap<&String, ExperimentConfig>) -> Vec<Problem> {
+    let experiment = |row: &TableRow| experiments.get(row.experiment.as_ref()?);
+    let rows = table.rows.iter().enumerate();
+    let rows: Vec<Asking<'_>> = rows.filter_map(|(at, row)| Some((at, row, experiment(row)?))).collect();
     let mut problems = Vec::new();
-    for (place, row) in table.rows.iter().enumerate() {
-        let Some(config) = row.experiment.as_ref().and_then(|name| experiments.get(name)) else { continue };
-        for (key, value) in &row.r#where {
-            let known = known(config, row.table == "answers", key);
-            problems.extend(unknown(format!("rows[{place}].where.{key}"), value, &known));
+    for (at, row, config) in &rows {
+        match Reach::of(config, row.table) {
+            None => problems.push(lacking(format!("rows[{at}].table"), row.table)),
+            Some(reach) => problems.extend(reach.check_where(&format!("rows[{at}]"), &row.r#where)),
         }
-        for (at, column) in table.columns.iter().enumerate() {
-            let answers = column.table.as_ref().unwrap_or(&row.table) == "answers";
-            for (key, value) in &column.r#where {
-                let path = format!("columns[{at}].where.{key}");
-                let told = problems.iter().any(|problem: &Problem| problem.path.to_string() == path);
-                let known = known(config, answers, key);
-                problems.extend(unknown(path, value, &known).filter(|_| !told));
-            }
+    }
+    // Rows without their table are told once, not again for each column.
+    let rows: Vec<&Asking<'_>> =
+        rows.iter().filter(|(_, row, config)| Reach::of(config, row.table).is_some()).collect();
+    for (at, column) in table.columns.iter().enumerate().filter(|(_, column)| column.mean_of.is_empty()) {
+        let of_rows: Vec<_> = rows.iter().map(|(_, row, config)| check_column(at, column, row, config)).collect();
+        if of_rows.iter().all(|problems| !problems.is_empty()) {
+            problems.extend(of_rows.into_iter().next().unwrap_or_default());
         }
     }
     problems
 }
 
-/// What the experiment's tables can say under `key`; none where anything can stand.
-fn known(config: &ExperimentConfig, answers: bool, key: &str) -> Option<Vec<String>> {
-    if answers {
-        let answer = config.answer.as_ref()?;
-        let systems = answer.systems.iter();
-        return match key {
-            "set" => Some(answer.sets.clone()),
-            "model" => Some(systems.map(|system| system.name().to_owned()).collect()),
-            "decoder" => {
-                Some(systems.flat_map(|system| &system.decoders).map(|decoder| decoder.name().to_owned()).collect())
-            }
-            _ => None,
+fn check_column(at: usize, column: &TableColumn, row: &TableRow, config: &ExperimentConfig) -> Vec<Problem> {
+    let table = column.table.unwrap_or(row.table);
+    let Some(reach) = Reach::of(config, table) else { return vec![lacking(format!("columns[{at}].table"), table)] };
+    let (key, name) = column.from.as_ref().map_or(("key", &column.key), |from| ("from", from));
+    let mut problems = reach.check_where(&format!("columns[{at}]"), &column.r#where);
+    problems.extend((!reach.figures.contains(name)).then(|| {
+        let message = format!("`{}` of the experiment has no column `{name}`", table.name());
+        Problem::new(format!("columns[{at}].{key}"), message).hint(suggest(name, &reach.figures))
+    }));
+    problems
+}
+
+fn lacking(path: String, table: RunTable) -> Problem {
+    let section = if table == RunTable::Answers { "answer" } else { "evaluate" };
+    Problem::new(path, format!("the experiment has no section `{section}`, so no table `{}`", table.name()))
+}
+
+/// What can stand in one of an experiment's tables.
+struct Reach {
+    table: RunTable,
+    /// Keys of its columns of numbers.
+    figures: Vec<String>,
+    /// Its columns of names, with the names; none where anything can stand.
+    names: Vec<(String, Option<Vec<String>>)>,
+}
+
+impl Reach {
+    /// None where the experiment makes no such table.
+    fn of(config: &ExperimentConfig, table: RunTable) -> Option<Self> {
+        if table == RunTable::Answers {
+            let answer = config.answer.as_ref()?;
+            return Some(Self::of_columns(table, &answers_table(&[], answer).ok()?, |key| of_answers(answer, key)));
+        }
+        let evaluate = config.evaluate.as_ref()?;
+        let empty = match table {
+            RunTable::Comparison => comparison_table(&[], evaluate),
+            RunTable::Fidelity => fidelity_table(&[]),
+            RunTable::Cost => cost_table(&[]),
+            RunTable::Results | RunTable::Answers => results_table(&[], evaluate),
         };
+        let mut reach = Self::of_columns(table, &empty, |key| of_ranking(evaluate, key));
+        if table == RunTable::Results {
+            reach.figures.splice(0..0, evaluate.measures.iter().map(ToString::to_string));
+        }
+        Some(reach)
     }
-    let evaluate = config.evaluate.as_ref()?;
+
+    fn of_columns(table: RunTable, empty: &Table, known: impl Fn(&str) -> Option<Vec<String>>) -> Self {
+        let of_kind = |kind: ColumnKind| empty.columns.iter().filter(move |column| column.kind == kind);
+        Self {
+            table,
+            figures: of_kind(ColumnKind::Number).map(|column| column.key.clone()).collect(),
+            names: of_kind(ColumnKind::Text).map(|column| (column.key.clone(), known(&column.key))).collect(),
+        }
+    }
+
+    fn check_where(&self, path: &str, asked: &BTreeMap<String, String>) -> Vec<Problem> {
+        let check = |(key, value): (&String, &String)| {
+            let path = format!("{path}.where.{key}");
+            let Some((_, known)) = self.names.iter().find(|(own, _)| own == key) else {
+                let keys: Vec<String> = self.names.iter().map(|(own, _)| own.clone()).collect();
+                let message = format!("rows of `{}` are not told apart by `{key}`", self.table.name());
+                return Some(Problem::new(path, message).hint(suggest(key, &keys)));
+            };
+            let known = known.as_ref().filter(|known| !known.contains(value))?;
+            Some(Problem::new(path, format!("the experiment has no `{value}`")).hint(suggest(value, known)))
+        };
+        asked.iter().filter_map(check).collect()
+    }
+}
+
+fn suggest(got: &str, known: &[String]) -> String {
+    let names: Vec<&str> = known.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    suggestion(got, &names)
+}
+
+fn of_answers(answer: &AnswerConfig, key: &str) -> Option<Vec<String>> {
+    let systems = answer.systems.iter();
+    match key {
+        "set" => Some(answer.sets.clone()),
+        "model" => Some(systems.map(|system| system.name().to_owned()).collect()),
+        "decoder" => Some(systems.flat_map(|system| &system.decoders).map(|kind| kind.name().to_owned()).collect()),
+        _ => None,
+    }
+}
+
+fn of_ranking(evaluate: &EvaluateConfig, key: &str) -> Option<Vec<String>> {
     match key {
         "set" => Some(evaluate.sets.clone()),
         "model" => Some(std::iter::once("first stage".to_owned()).chain(evaluate.models.iter().cloned()).collect()),
@@ -50,14 +131,9 @@ fn known(config: &ExperimentConfig, answers: bool, key: &str) -> Option<Vec<Stri
         "decoder" => {
             Some(std::iter::once(String::new()).chain(evaluate.decoders.iter().map(|decoder| decoder.name())).collect())
         }
+        "measure" => Some(evaluate.measures.iter().map(|measure| measure.label()).collect()),
         _ => None,
     }
-}
-
-fn unknown(path: String, value: &str, known: &Option<Vec<String>>) -> Option<Problem> {
-    let known = known.as_ref().filter(|known| !known.iter().any(|name| name == value))?;
-    let names: Vec<&str> = known.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
-    Some(Problem::new(path, format!("the experiment has no `{value}`")).hint(suggestion(value, &names)))
 }
 
 #[cfg(test)]
@@ -71,40 +147,63 @@ data: {sets: {dl21: {source: {generated: {num_queries: 4, num_candidates: 4, see
 evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregressive]}
 ";
 
-    fn problems(row: &str, set: &str) -> Vec<String> {
-        let text = format!(
-            "{{name: t, title: T, experiments: {{rank: {{file: rank.yaml}}}},
-               columns: [{{key: n, label: N, where: {{set: {set}}}}}, {{key: m, label: M, where: {{set: {set}}}}}],
-               rows: [{{label: a, experiment: rank, where: {row}}}]}}"
-        );
+    fn found(rows: &str, columns: &str) -> Vec<String> {
+        let text =
+            format!("{{name: t, title: T, experiments: {{e: {{file: e.yaml}}}}, columns: {columns}, rows: {rows}}}");
         let table: PaperTable = serde_yaml::from_str(&text).unwrap();
         let mut config: ExperimentConfig =
             crate::config::decode::decode(serde_yaml::from_str(EXPERIMENT).unwrap()).unwrap();
         config.fill_in();
-        let name = "rank".to_owned();
-        let found = check_rows(&table, &BTreeMap::from([(&name, config)]));
+        let name = "e".to_owned();
         let words =
             |problem: Problem| format!("{}: {} ({})", problem.path, problem.message, problem.hint.unwrap_or_default());
-        found.into_iter().map(words).collect()
+        check_rows(&table, &BTreeMap::from([(&name, config)])).into_iter().map(words).collect()
+    }
+
+    const COLUMNS: &str =
+        "[{key: n, label: N, from: ndcg_cut_10, where: {set: dl21}}, {key: mean, label: M, mean_of: [n]}]";
+
+    fn row(asked: &str) -> String {
+        format!("[{{label: a, experiment: e, where: {asked}}}]")
     }
 
     #[test]
     fn rows_that_the_experiment_has_are_fine() {
-        assert!(problems("{model: base, decoder: autoregressive}", "dl21").is_empty());
-        assert!(problems("{model: first stage, decoder: ''}", "dl21").is_empty());
-        assert!(problems("{query: anything}", "dl21").is_empty());
+        for asked in ["{model: base, decoder: autoregressive}", "{model: first stage, decoder: ''}"] {
+            assert_eq!(found(&row(asked), COLUMNS), [""; 0]);
+        }
+        let columns = "[{key: p_value, label: P, table: comparison, where: {measure: nDCG@10}}, {key: kemeny, label: K, table: fidelity},
+            {key: latency_p95, label: L, table: cost}, {key: speedup, label: S}]";
+        assert_eq!(found(&row("{model: base}"), columns), [""; 0]);
     }
 
     #[test]
     fn rows_that_it_cannot_have_are_named_with_what_it_has() {
         assert_eq!(
-            problems("{model: untrained, decoder: single_tokn}", "dl22"),
+            found(&row("{model: untrained, decoder: single_tokn, modle: base}"), COLUMNS),
             [
                 "rows[0].where.decoder: the experiment has no `single_tokn` (did you mean `single_token`?)",
                 "rows[0].where.model: the experiment has no `untrained` (known here: `first stage`, `base`)",
-                "columns[0].where.set: the experiment has no `dl22` (did you mean `dl21`?)",
-                "columns[1].where.set: the experiment has no `dl22` (did you mean `dl21`?)",
+                "rows[0].where.modle: rows of `results` are not told apart by `modle` (did you mean `model`?)",
             ]
         );
+        let answers = "[{label: a, experiment: e, table: answers, where: {model: base}}]";
+        assert_eq!(
+            found(answers, COLUMNS)[0],
+            "rows[0].table: the experiment has no section `answer`, so no table `answers` ()"
+        );
+    }
+
+    #[test]
+    fn columns_are_named_where_no_row_can_have_them() {
+        let columns = "[{key: n, label: N, from: ndcg_cut_5, where: {set: dl22}}, {key: tau, label: T, from: kendal_tau, table: fidelity}]";
+        let expected = [
+            "columns[0].where.set: the experiment has no `dl22` (did you mean `dl21`?)",
+            "columns[0].from: `results` of the experiment has no column `ndcg_cut_5` (did you mean `ndcg_cut_10`?)",
+            "columns[1].from: `fidelity` of the experiment has no column `kendal_tau` (did you mean `kendall_tau`?)",
+        ];
+        assert_eq!(found(&row("{model: base}"), columns), expected);
+        let both = "[{label: a, experiment: e, where: {model: base}}, {label: b, experiment: e, table: fidelity, where: {model: base}}]";
+        assert_eq!(found(both, "[{key: kemeny, label: K}, {key: ndcg_cut_10, label: N}]"), [""; 0]);
     }
 }
