@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::logging::Loudness;
+
 pub use experiment::{ConfigCommand, ExperimentArgs};
 pub use look::{DataCommand, DoctorArgs, PromptCommand};
 pub use measure::{BenchCommand, BenchDecodeArgs, BenchHeadArgs, BenchTrainStepArgs, MetricsCommand};
@@ -48,7 +50,7 @@ First steps:
 /// One YAML file describes one experiment: a model, data, training stages, evaluations and a report. `monopass run FILE`
 /// does all of it; stages whose inputs did not change are not done again, and an interrupted run goes on where it stopped.
 #[derive(Debug, Parser)]
-#[command(name = "monopass", version, after_help = AFTER_HELP, max_term_width = 120, propagate_version = false)]
+#[command(name = "monopass", version = env!("MONOPASS_VERSION"), after_help = AFTER_HELP, max_term_width = 120, propagate_version = false)]
 pub struct Cli {
     /// Say more.
     #[arg(short, long, global = true)]
@@ -59,6 +61,18 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// How much to say on stderr.
+    #[must_use]
+    pub fn loudness(&self) -> Loudness {
+        match (self.quiet, self.verbose) {
+            (true, _) => Loudness::Quiet,
+            (false, true) => Loudness::Verbose,
+            (false, false) => Loudness::Usual,
+        }
+    }
 }
 
 /// The commands.

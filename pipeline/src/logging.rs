@@ -17,21 +17,52 @@ use tracing_subscriber::{EnvFilter, Registry, filter};
 /// The log file of the run folder, once there is one.
 static RUN_LOG: OnceLock<Mutex<File>> = OnceLock::new();
 
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Loudness {
+    /// What is wrong.
+    Quiet,
+    /// What is done, and how far it is.
+    #[default]
+    Usual,
+    /// More.
+    Verbose,
+}
+
+impl Loudness {
+    /// The flag that makes another process as loud.
+    pub fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Quiet => Some("--quiet"),
+            Self::Usual => None,
+            Self::Verbose => Some("--verbose"),
+        }
+    }
+}
+
+static LOUDNESS: OnceLock<Loudness> = OnceLock::new();
+
+/// How much this process was asked to say.
+pub fn loudness() -> Loudness {
+    LOUDNESS.get().copied().unwrap_or_default()
+}
+
 /// Starts logging. `MONOPASS_LOG` overrides what goes to stderr (`debug`, `trainer=trace`, ..); processes other than rank 0
 /// say nothing but warnings.
-pub fn init(verbose: bool, quiet: bool) {
+pub fn init(loudness: Loudness) {
+    let _ = LOUDNESS.set(loudness);
     let rank_is_main = std::env::var("RANK").map_or(true, |rank| rank.trim() == "0");
-    let default = match (rank_is_main, verbose, quiet) {
-        (false, _, _) | (true, _, true) => "warn",
-        (true, true, _) => "debug,tantivy=warn",
-        (true, false, _) => "info,tantivy=warn",
+    let default = match (rank_is_main, loudness) {
+        (false, _) | (true, Loudness::Quiet) => "warn",
+        (true, Loudness::Verbose) => "debug,tantivy=warn",
+        (true, Loudness::Usual) => "info,tantivy=warn",
     };
     let filter = EnvFilter::try_from_env("MONOPASS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     // Plain on a terminal too: what would be coloured are the names of fields.
     let to_stderr = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .event_format(PlainLine)
-        .with_writer(io::stderr)
+        .with_writer(|| BesideBars)
         .with_filter(filter);
     let file_filter = filter::filter_fn(|metadata| {
         *metadata.level() <= Level::DEBUG
@@ -73,6 +104,19 @@ where
         }
         context.field_format().format_fields(out.by_ref(), event)?;
         writeln!(out)
+    }
+}
+
+/// Stderr, whose lines do not run into a progress bar.
+struct BesideBars;
+
+impl Write for BesideBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        trainer::BARS.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

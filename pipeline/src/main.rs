@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     print_only_panics_that_are_faults();
     native::runtime::init();
     let cli = Cli::parse();
-    monopass::logging::init(cli.verbose, cli.quiet);
+    monopass::logging::init(cli.loudness());
     match launch::parent::end_with_launcher() {
         Ok(false) => {}
         Ok(true) => return Ending::Interrupted.into(),

@@ -10,12 +10,16 @@ use tch::Device;
 
 use crate::write_whole::{read_json, write_json};
 
+/// `monopass 0.1.0 at 1a2b3c4`: the commit of the checkout it was built from (or `MONOPASS_COMMIT` at build time), with `+changes` where the
+/// sources differed from it.
+pub const PROGRAM: &str = concat!("monopass ", env!("MONOPASS_VERSION"));
+
 /// Kept beside a run's tables for each model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// `2026-11-25`, UTC.
     pub date: String,
-    /// `monopass 0.1.0`, with the commit where the build was told it (`MONOPASS_COMMIT`).
+    /// [`PROGRAM`].
     pub program: String,
     /// Where the model ran: `Cpu`, `Cuda(0)`.
     pub device: String,
@@ -78,10 +82,9 @@ impl Origin {
     /// Of this process, now.
     #[must_use]
     pub fn now(device: Device) -> Self {
-        let commit = option_env!("MONOPASS_COMMIT").map(|commit| format!(" at {commit}")).unwrap_or_default();
         Self {
             date: today(),
-            program: format!("monopass {}{commit}", env!("CARGO_PKG_VERSION")),
+            program: PROGRAM.to_owned(),
             device: format!("{device:?}"),
             processor: processor(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),

@@ -13,6 +13,7 @@ pub mod subject;
 pub mod teacher;
 pub mod train;
 pub mod training_material;
+mod trec_runs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -40,6 +40,8 @@ fn an_experiment_runs_is_skipped_and_is_redone_where_it_changed() {
     assert!(report.contains("<svg"), "the report has no plots");
     assert!(!report.contains("TRAINED ON THE TEST"));
 
+    trec_runs_hold_the_predicted_orders(&place);
+
     let again = place.run(&["run", "tiny.yaml"]).expect_code(0);
     let skipped = again.stderr.lines().filter(|line| line.ends_with("unchanged, skipped")).count();
     // two sets, two training stages, three models on one set, the report
@@ -66,6 +68,23 @@ fn an_experiment_runs_is_skipped_and_is_redone_where_it_changed() {
     std::fs::remove_dir_all(place.path("runs/tiny/data")).unwrap();
     place.run(&["report", "tiny.yaml", "--force"]).expect_code(0);
     assert!(place.read("runs/tiny/report.html").contains("<svg"), "tables and plots do not need the prepared sets");
+}
+
+fn trec_runs_hold_the_predicted_orders(place: &Workplace) {
+    let run = place.read("runs/tiny/predictions/held_out.first.autoregressive_forced.run");
+    let mut expected = String::new();
+    for line in place.read("runs/tiny/predictions/held_out.first.jsonl").lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let decoders = line["decoders"].as_array().unwrap();
+        let of_decoder = decoders.iter().find(|one| one["decoder"] == "autoregressive_forced").unwrap();
+        let order = of_decoder["ranking"]["order"].as_array().unwrap();
+        for (place, index) in order.iter().enumerate() {
+            let document = line["candidates"][index.as_u64().unwrap() as usize].as_str().unwrap();
+            let (query, rank, score) = (line["query_id"].as_str().unwrap(), place + 1, order.len() - place);
+            expected += &format!("{query} Q0 {document} {rank} {score} monopass-autoregressive_forced\n");
+        }
+    }
+    assert_eq!(run, expected);
 }
 
 #[test]

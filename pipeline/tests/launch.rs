@@ -5,7 +5,6 @@
 mod fixture;
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -159,11 +158,10 @@ fn counts_of_processes_that_make_no_sense_are_refused() {
     assert!(refused("0").contains("`nproc_per_node` is 0"), "no reason");
 }
 
-/// The newest step that rank 0 of a start told of, or went on from.
-fn step_told(log: &Path) -> Option<u64> {
-    let text = fs::read_to_string(log).ok()?;
-    let number = |after: &str| after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
-    text.rmatch_indices("step ").find_map(|(place, found)| number(&text[place + found.len()..]))
+/// The newest step in the metrics.
+fn step_told(place: &Workplace) -> Option<u64> {
+    let text = fs::read_to_string(place.path("runs/tiny/train/first/metrics.jsonl")).ok()?;
+    text.lines().rev().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64())
 }
 
 /// Step of the newest checkpoint.
@@ -202,10 +200,9 @@ fn twenty_kills_are_twenty_recoveries() {
     };
     for kill in 0..KILLS {
         // Up to 60 steps (six checkpoints) beyond where this start began, then at any moment, saving included.
-        let log = place.path(&format!("logs/start-{kill}/rank-0.log"));
         let began = Instant::now();
         let (mut first, beyond) = (None, draw(60));
-        while step_told(&log).is_none_or(|step| step < *first.get_or_insert(step) + beyond) {
+        while step_told(&place).is_none_or(|step| step < *first.get_or_insert(step) + beyond) {
             assert!(began.elapsed() < Duration::from_secs(300), "start {kill} does not train");
             assert!(launcher.try_wait().unwrap().is_none(), "the run ended after {kill} kills");
             std::thread::sleep(Duration::from_millis(5));

@@ -100,7 +100,7 @@ impl Fit<'_, '_> {
         let first = self.state.step;
         let mut batches = self.open(open_loader)?;
         let mut log = self.open_log()?;
-        let progress = Progress::new(self.state.num_steps, first, self.run.quiet || !self.run.ranks.is_main());
+        let mut progress = Progress::new(self.state.num_steps, first, self.run.quiet || !self.run.ranks.is_main());
         let mut last = None;
         native::memory::reset_peak(self.learner.model.device());
 

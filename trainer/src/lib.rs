@@ -69,5 +69,6 @@ pub use error::TrainError;
 pub use fit::{Evaluate, Evaluation, OpenLoader, Outcome, Run, StepBatches, TrainReport};
 pub use heads::{Adam, DraftHeadConfig, DraftHeadReport, StateTable, train_draft_heads};
 pub use objectives::{FirstConfig, ObjectiveConfig, ranking_loss::RankingLoss};
+pub use progress::BARS;
 pub use schedule::Schedule;
 pub use train::train;

@@ -14,6 +14,7 @@ use super::print_json;
 use crate::cli::answer::{AnswerArgs, DecoderArg};
 use crate::config::decode::decode;
 use crate::failure::UsageError;
+use crate::logging::{Loudness, loudness};
 use crate::model_source::{self, LoadedModel, ModelNote};
 
 /// Runs the command.
@@ -42,7 +43,7 @@ pub fn run(args: &AnswerArgs) -> anyhow::Result<()> {
         end_tokens: prompts.end_tokens(),
         sampling: (&args.sampling).into(),
     };
-    let screen = Screen::new(&args.questions, args.json);
+    let screen = Screen::new(&args.questions, args.json || loudness() == Loudness::Quiet);
     let mut texts = vec![Vec::new(); args.questions.len()];
     let mut failed = None;
     let mut on_token = |_: usize, question: usize, token: i64| {

@@ -14,6 +14,7 @@ use super::{print_json, print_table};
 use crate::cli::CompareArgs;
 use crate::config::difference::differences;
 use crate::failure::{InputError, UsageError};
+use crate::origin::PROGRAM;
 use crate::run_folder::RunFolder;
 use crate::stages::evaluate::EVALUATIONS_FILE;
 use crate::write_whole::{read_json, write_whole};
@@ -97,7 +98,7 @@ fn write(table: &Table, runs: &[RunEvaluations], settings: Option<Table>, folder
         summary: "Runs side by side, query by query.".to_owned(),
         tables: [table.clone()].into_iter().chain(settings).collect(),
         environment: vec![
-            ("program".to_owned(), format!("monopass {}", env!("CARGO_PKG_VERSION"))),
+            ("program".to_owned(), PROGRAM.to_owned()),
             ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
         ],
         ..Report::default()

@@ -29,7 +29,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<()> {
             .collect();
         return print_json(&json!({"version": env!("CARGO_PKG_VERSION"), "findings": lines}));
     }
-    println!("monopass    {}", env!("CARGO_PKG_VERSION"));
+    println!("monopass    {}", env!("MONOPASS_VERSION"));
     for finding in &findings {
         println!("{:<11} {}", finding.name, finding.found);
         if let Some(trouble) = &finding.trouble {

@@ -108,13 +108,17 @@ fn finish(experiment: &Experiment<'_>, tables: &[evaluator::table::Table], as_js
         let report: Option<PathBuf> = Some(folder.report()).filter(|path| path.exists());
         return print_json(&json!({"run": folder.root(), "report": report, "tables": tables}));
     }
-    if let Some((first, others)) = tables.split_first() {
+    if let Some(first) = tables.first() {
         print_table(first)?;
-        let names: Vec<&str> = others.iter().map(|table| table.name.as_str()).collect();
-        let also = if names.is_empty() { String::new() } else { format!(" (also: {})", names.join(", ")) };
-        tracing::info!("tables: {}{also}", folder.tables().display());
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        tracing::info!("tables: {} ({})", folder.tables().display(), names.join(", "));
     }
-    tracing::info!("run: {}", folder.root().display());
+    let stages = experiment.stages().iter().map(|stage| folder.model(&stage.name));
+    let models = stages.map(|model| ("model", model));
+    let kept = models.chain([("predictions", folder.predictions()), ("report", folder.report()), ("run", folder.root().to_owned())]);
+    for (name, path) in kept.filter(|(_, path)| path.exists()) {
+        tracing::info!("{name}: {}", path.display());
+    }
     Ok(())
 }
 

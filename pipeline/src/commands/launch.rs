@@ -7,6 +7,7 @@ use launch::{Hosts, LaunchError, LaunchPlan, Rendezvous};
 
 use crate::cli::LaunchArgs;
 use crate::failure::{Ending, Interrupted, UsageError};
+use crate::logging::loudness;
 
 /// Endings that starting again cannot change: what is asked for or given is wrong, or somebody stopped the run.
 const FINAL: [Ending; 3] = [Ending::Usage, Ending::Data, Ending::Interrupted];
@@ -29,6 +30,7 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<()> {
     }
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     let mut command = vec![program.to_string_lossy().into_owned()];
+    command.extend(loudness().flag().map(str::to_owned));
     command.extend(args.command.iter().cloned());
     let plan = LaunchPlan {
         command,

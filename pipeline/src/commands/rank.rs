@@ -21,7 +21,7 @@ use crate::failure::{InputError, Interrupted, UsageError};
 use crate::head_parts::HeadParts;
 use crate::interrupt::StopFlag;
 use crate::model_source::{self, LoadedModel, ModelNote};
-use crate::progress::QueryProgress;
+use crate::progress::SetProgress;
 use crate::stamp::Inputs;
 
 /// Runs the command.
@@ -90,7 +90,7 @@ fn rank_all(
     rank: impl Fn(&RankingSample) -> anyhow::Result<DecoderLine>,
 ) -> anyhow::Result<()> {
     let stop = StopFlag::listen()?;
-    let mut progress = QueryProgress::new("ranking");
+    let mut progress = SetProgress::new("ranking", "queries");
     for (number, head) in heads.iter().enumerate() {
         if stop.is_set() {
             let saved = format!("ranked queries are kept in `{}`; the same command goes on from there", part.display());

@@ -14,7 +14,8 @@ use crate::config::check::load_checked;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::load::ConfigSource;
 use crate::failure::{Ending, InputError, Interrupted};
-use crate::origin::Origins;
+use crate::logging::loudness;
+use crate::origin::{Origins, PROGRAM};
 use crate::paper_table::config::{PaperTable, RunTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill, settle_differences};
 use crate::paper_table::kept::{Agreement, agreement, note_of, take_over, with_figures};
@@ -92,7 +93,7 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
 fn run_experiment(name: &str, experiment: &TableExperiment) -> anyhow::Result<Option<String>> {
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     let mut command = Command::new(program);
-    command.arg("run").arg(&experiment.file);
+    command.args(loudness().flag()).arg("run").arg(&experiment.file);
     for text in &experiment.set {
         command.args(["--set", text]);
     }
@@ -151,7 +152,7 @@ fn write(table: &Table, paper: &PaperTable, folder: &Path) -> anyhow::Result<()>
         write_whole(&path, table.render(format).as_bytes())?;
     }
     let environment = vec![
-        ("program".to_owned(), format!("monopass {}", env!("CARGO_PKG_VERSION"))),
+        ("program".to_owned(), PROGRAM.to_owned()),
         ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
     ];
     // The page's own heading has title and caption.

@@ -20,7 +20,7 @@ use super::{Experiment, prepare, subject, train};
 use crate::failure::Interrupted;
 use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
 use crate::origin::Origins;
-use crate::progress::QueryProgress;
+use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
 
@@ -148,7 +148,7 @@ impl One<'_> {
             content_key,
             predictions: &self.file("jsonl"),
         };
-        let mut progress = QueryProgress::new(&format!("  {} on {}", self.system.name(), self.set));
+        let mut progress = SetProgress::new(&format!("  {} on {}", self.system.name(), self.set), "texts");
         let mut answered_now = false;
         let lines = evaluate_answers(&job, &mut |now| {
             answered_now = true;

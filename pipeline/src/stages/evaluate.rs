@@ -21,13 +21,13 @@ use evaluator::table::Table;
 
 use super::overlap::Overlap;
 use super::subject::{self, Subject};
-use super::{Experiment, heads, prepare};
+use super::{Experiment, heads, prepare, trec_runs};
 use crate::failure::Interrupted;
 use crate::head_parts::HeadParts;
 use crate::hub;
 use crate::model_source::ModelNote;
 use crate::origin::Origins;
-use crate::progress::QueryProgress;
+use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
 
@@ -144,11 +144,12 @@ impl One<'_> {
         let result = self.file("json");
         write_json(&result, evaluation)?;
         let predictions = Predictions::open(&self.file("jsonl"), content_key, self.samples)?;
-        data::prepared::write_rankings(
-            &self.file("parquet"),
-            &predictions.records(&self.samples[..evaluation.num_queries]),
-        )?;
-        let outputs = [result, self.file("jsonl"), self.file("parquet")];
+        let samples = &self.samples[..evaluation.num_queries];
+        let records = predictions.records(samples);
+        data::prepared::write_rankings(&self.file("parquet"), &records)?;
+        let decoders: Vec<String> = self.config.decoders.iter().map(DecoderKind::name).collect();
+        let mut outputs = vec![result, self.file("jsonl"), self.file("parquet")];
+        outputs.extend(trec_runs::write(&self.file("jsonl"), &decoders, samples, &records)?);
         stamp::write(&self.experiment.folder.stamp(&self.name()), inputs, &outputs)
     }
 
@@ -219,7 +220,7 @@ impl One<'_> {
         if !self.experiment.ranks.is_main() {
             return Ok(None);
         }
-        let mut progress = QueryProgress::new(&format!("  {} on {}", self.model, self.set));
+        let mut progress = SetProgress::new(&format!("  {} on {}", self.model, self.set), "queries");
         let evaluated = self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)));
         self.note_origin(&job)?;
         let mut evaluation = evaluated?;
@@ -238,7 +239,7 @@ impl One<'_> {
         // What an interrupted run with another number of ranks left.
         experiment.agree(merge().map_err(Into::into))?;
         let share = RankShare { rank: ranks.rank(), world_size: ranks.world_size() };
-        let mut progress = QueryProgress::new(&format!("  {} on {}, this rank's", self.model, self.set));
+        let mut progress = SetProgress::new(&format!("  {} on {}, this rank's", self.model, self.set), "queries");
         let decoded = self.told(evaluate_share(job, share, &mut |now| self.go_on(&mut progress, now)));
         // What was decoded is kept whoever failed.
         ranks.meet()?;
@@ -256,7 +257,7 @@ impl One<'_> {
         Ok(())
     }
 
-    fn go_on(&self, progress: &mut QueryProgress, now: &Progress<'_>) -> ControlFlow<()> {
+    fn go_on(&self, progress: &mut SetProgress, now: &Progress<'_>) -> ControlFlow<()> {
         self.decoded_now.set(true);
         progress.show(now.done, now.total);
         if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -17,6 +17,7 @@ use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::resolved::{to_value, to_yaml};
 use crate::failure::InputError;
+use crate::origin::{Origins, PROGRAM};
 use crate::stamp::Inputs;
 use crate::write_whole::read_json;
 
@@ -119,7 +120,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         tables,
         cards: cards(experiment)?,
         config: to_yaml(config)?,
-        environment: environment(experiment),
+        environment: environment(experiment)?,
     })
 }
 
@@ -226,16 +227,26 @@ fn layouts(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, String)>>
     Ok(vec![(title, picture)])
 }
 
-fn environment(experiment: &Experiment<'_>) -> Vec<(String, String)> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+/// What the figures come from, and the commands that make them again.
+fn environment(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, String)>> {
     let text = |name: &str, value: String| (name.to_owned(), value);
-    vec![
-        text("program", format!("monopass {}", env!("CARGO_PKG_VERSION"))),
+    let config = &experiment.config;
+    let mut lines = vec![
+        text("this page", PROGRAM.to_owned()),
+        text("command", std::env::args().collect::<Vec<_>>().join(" ")),
+        text("in the folder", std::env::current_dir()?.display().to_string()),
         text("experiment file", experiment.source.file.display().to_string()),
-        text("to run it again", format!("monopass run {}", experiment.folder.config().display())),
-        text("model", experiment.config.model.path.clone()),
-        text("device", experiment.config.model.device.to_string()),
-        text("cores and threads", format!("{cores}, {}", tch::get_num_threads())),
-        text("seed", experiment.config.seed.to_string()),
-    ]
+        text(
+            "to run it all again",
+            format!("monopass run {} --set name={}-again", experiment.folder.config().display(), config.name),
+        ),
+        text("model", config.model.path.clone()),
+        text("device", config.model.device.to_string()),
+        text("kernels", native::kernels::kernels().map_or_else(|error| error.to_string(), |kernels| kernels.to_string())),
+        text("threads", tch::get_num_threads().to_string()),
+        text("seed", config.seed.to_string()),
+    ];
+    let origins = Origins::read(&experiment.folder.tables())?.words(|_| true);
+    lines.extend(origins.map(|words| text("evaluated", words)));
+    Ok(lines)
 }

@@ -14,7 +14,7 @@ use model::one_pass::OnePassSettings;
 use super::subject::{self, Subject};
 use super::{Experiment, prepare, remove_folder};
 use crate::failure::Interrupted;
-use crate::progress::QueryProgress;
+use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::write_whole;
 
@@ -106,7 +106,7 @@ impl Teacher<'_> {
     }
 
     fn collect(&self, job: &TeacherJob, name: &str) -> anyhow::Result<()> {
-        let mut progress = QueryProgress::new(&format!("  {name}"));
+        let mut progress = SetProgress::new(&format!("  {name}"), "lists");
         let collected = job.collect(&mut |done, total| {
             progress.show(done, total);
             if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

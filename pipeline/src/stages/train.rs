@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use data::DataError;
 use data::batch::{Loader, LoaderConfig, LoaderOptions, StepBatch};
+use crate::logging::{Loudness, loudness};
 use model::{CausalLm, SaveOptions};
 use tch::Device;
 use trainer::checkpoint::TrainerState;
@@ -127,7 +128,7 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
                 Some(_) => Some(&mut between_steps),
                 None => None,
             },
-            quiet: false,
+            quiet: loudness() == Loudness::Quiet,
         },
     )?;
     for damaged in &report.damaged_checkpoints {
