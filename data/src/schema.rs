@@ -82,8 +82,8 @@ impl RankingSample {
         Ok(())
     }
 
-    /// Order (0-based indices, best first) by label, highest grade first; unjudged counts as 0 and equal grades keep
-    /// the first stage's order. None when no candidate has a grade above 0: such a list says nothing about ranking.
+    /// Order (0-based indices, best first) by label, highest grade first; unjudged counts as 0 and equal grades
+    /// are in the first stage's order: by its scores, those without one last, and as they stand where there are none. None when no candidate has a grade above 0: such a list says nothing about ranking.
     #[must_use]
     pub fn order_by_label(&self) -> Option<Vec<u16>> {
         let grade = |index: &u16| self.passages[usize::from(*index)].label.unwrap_or(0);
@@ -91,7 +91,8 @@ impl RankingSample {
         if !order.iter().any(|index| grade(index) > 0) {
             return None;
         }
-        order.sort_by_key(|index| std::cmp::Reverse(grade(index)));
+        let score = |index: &u16| self.passages[usize::from(*index)].first_stage_score.unwrap_or(f32::NEG_INFINITY);
+        order.sort_by(|a, b| grade(b).cmp(&grade(a)).then(score(b).total_cmp(&score(a))));
         Some(order)
     }
 }
@@ -172,6 +173,12 @@ mod tests {
     #[test]
     fn labels_order_by_grade_then_first_stage() {
         assert_eq!(sample().order_by_label(), Some(vec![2, 1, 3, 0]));
+        let mut shown_shuffled = sample();
+        shown_shuffled.passages.iter_mut().for_each(|p| p.label = Some(i32::from(p.doc_id == "c")));
+        for (place, score) in [(0, Some(1.0)), (1, None), (3, Some(2.0))] {
+            shown_shuffled.passages[place].first_stage_score = score;
+        }
+        assert_eq!(shown_shuffled.order_by_label(), Some(vec![2, 3, 0, 1]), "the order shown says nothing");
         let mut unjudged = sample();
         unjudged.passages.iter_mut().for_each(|p| p.label = Some(0));
         assert_eq!(unjudged.order_by_label(), None);

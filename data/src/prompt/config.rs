@@ -107,6 +107,11 @@ pub struct PromptConfig {
     pub max_passage_tokens: Option<usize>,
     /// Passages are cut to this many words first. Default: 300, as RankLLM does.
     pub max_passage_words: Option<usize>,
+    /// Where prompt and answer would be longer than the context, all passages are cut to fewer words until they are not, as RankLLM does. Default:
+    /// false, and such a prompt is an error.
+    // Left out of what is written when default, as `answer_format`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fit_context: bool,
     /// Queries are cut to this many tokens. Default: no limit.
     pub max_query_tokens: Option<usize>,
     /// Put a passage's title before its text (`Title: .. Content: ..`), as RankLLM does. Default: true.
@@ -130,6 +135,7 @@ impl Default for PromptConfig {
             identifier_position: IdentifierPosition::default(),
             max_passage_tokens: None,
             max_passage_words: Some(300),
+            fit_context: false,
             max_query_tokens: None,
             include_title: true,
             template: PromptTemplate::default(),

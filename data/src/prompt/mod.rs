@@ -107,7 +107,7 @@ impl PromptBuilder {
         self
     }
 
-    /// Prompt of a sample.
+    /// Prompt of a sample; with `fit_context` in as many words a passage as the context has room for.
     ///
     /// # Errors
     /// No candidates, more than the identifiers can name, or a prompt and answer longer than the context.
@@ -124,38 +124,56 @@ impl PromptBuilder {
                 kind: self.config.identifiers.name(),
             });
         }
-        let text = self.text(sample)?;
-        let input_ids = prompt_ids(&self.tokenizer, &text, self.is_plain())?;
-        let prompt = RankingPrompt {
-            query_id: sample.query_id.clone(),
-            text,
-            input_ids,
-            opening: self.layout.opening.clone(),
-            identifiers: self.layout.identifiers[..n].to_vec(),
-            separator: self.layout.separator.clone(),
-            closing: [self.layout.closing.as_slice(), self.layout.end.as_slice()].concat(),
-        };
-        let tokens = prompt.input_ids.len() + prompt.answer_tokens();
-        match self.context_limit {
-            Some(limit) if tokens > limit => {
-                Err(DataError::PromptTooLong { query_id: sample.query_id.clone(), tokens, limit })
+        let longest = || sample.passages.iter().map(|p| p.text.split_whitespace().count()).max().unwrap_or(0);
+        let mut max_words = self.config.max_passage_words;
+        loop {
+            let prompt = self.prompt_within(sample, max_words)?;
+            let tokens = prompt.input_ids.len() + prompt.answer_tokens();
+            let Some(limit) = self.context_limit.filter(|limit| tokens > *limit) else { return Ok(prompt) };
+            let words = max_words.unwrap_or_else(longest);
+            if !self.config.fit_context || words <= 1 {
+                return Err(DataError::PromptTooLong { query_id: sample.query_id.clone(), tokens, limit });
             }
-            _ => Ok(prompt),
+            // RankLLM's step: four tokens a word and passage, so that it does not cut too much.
+            max_words = Some(words - ((tokens - limit) / (4 * n)).clamp(1, words - 1));
         }
     }
 
-    /// Text of a sample's prompt, generation header included. Does not look at the number of candidates.
+    /// The prompt with passages of at most so many words.
+    fn prompt_within(&self, sample: &RankingSample, max_words: Option<usize>) -> Result<RankingPrompt, DataError> {
+        let text = self.text_within(sample, max_words)?;
+        Ok(RankingPrompt {
+            query_id: sample.query_id.clone(),
+            input_ids: prompt_ids(&self.tokenizer, &text, self.is_plain())?,
+            text,
+            opening: self.layout.opening.clone(),
+            identifiers: self.layout.identifiers[..sample.passages.len()].to_vec(),
+            separator: self.layout.separator.clone(),
+            closing: [self.layout.closing.as_slice(), self.layout.end.as_slice()].concat(),
+        })
+    }
+
+    /// Text of a sample's prompt, generation header included. Looks neither at the number of candidates nor at the context.
     pub fn text(&self, sample: &RankingSample) -> Result<String, DataError> {
+        self.text_within(sample, self.config.max_passage_words)
+    }
+
+    fn text_within(&self, sample: &RankingSample, max_words: Option<usize>) -> Result<String, DataError> {
         let query = sample.query.split_whitespace().collect::<Vec<_>>().join(" ");
         let query = self.cut(&query, self.config.max_query_tokens)?;
         let query = wording::replace_identifiers(&query, self.config.identifiers);
-        let passages: Result<Vec<String>, DataError> = sample.passages.iter().map(|p| self.passage(p)).collect();
+        let passages: Result<Vec<String>, DataError> =
+            sample.passages.iter().map(|passage| self.passage_within(passage, max_words)).collect();
         render(&self.tokenizer, &self.config, &query, &passages?)
     }
 
     /// A passage as the prompt shows it: words and tokens cut, bracketed identifiers rounded.
     pub fn passage(&self, passage: &Passage) -> Result<String, DataError> {
-        let text = wording::passage_text(&passage.title, &passage.text, &self.config);
+        self.passage_within(passage, self.config.max_passage_words)
+    }
+
+    fn passage_within(&self, passage: &Passage, max_words: Option<usize>) -> Result<String, DataError> {
+        let text = wording::passage_text(&passage.title, &passage.text, &self.config, max_words);
         // Rounded before the cut: the tokens counted are the tokens shown.
         let text = wording::replace_identifiers(&text, self.config.identifiers);
         self.cut(&text, self.config.max_passage_tokens)

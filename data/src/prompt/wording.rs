@@ -114,8 +114,7 @@ pub(super) fn replace_identifiers(text: &str, identifiers: Identifiers) -> Strin
 }
 
 /// A passage as RankLLM writes it: title and body, white space made single, cut to `max_words`.
-pub(super) fn passage_text(title: &str, text: &str, config: &PromptConfig) -> String {
-    let limit = config.max_passage_words.unwrap_or(usize::MAX);
+pub(super) fn passage_text(title: &str, text: &str, config: &PromptConfig, max_words: Option<usize>) -> String {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut all = Vec::new();
     if config.include_title && !title.trim().is_empty() {
@@ -124,7 +123,7 @@ pub(super) fn passage_text(title: &str, text: &str, config: &PromptConfig) -> St
         all.push("Content:".to_owned());
     }
     all.extend(words(text));
-    all.truncate(limit);
+    all.truncate(max_words.unwrap_or(usize::MAX));
     all.join(" ")
 }
 
@@ -148,10 +147,11 @@ mod tests {
 
     #[test]
     fn passages_are_joined_and_cut_by_words() {
-        let config = PromptConfig { max_passage_words: Some(5), ..PromptConfig::default() };
-        assert_eq!(passage_text("A  title", "one\ntwo three", &config), "Title: A title Content: one");
-        assert_eq!(passage_text("", " one\t two ", &config), "one two");
-        let config = PromptConfig { include_title: false, ..config };
-        assert_eq!(passage_text("A title", "one", &config), "one");
+        let config = PromptConfig::default();
+        let text = |title, text| passage_text(title, text, &config, Some(5));
+        assert_eq!(text("A  title", "one\ntwo three"), "Title: A title Content: one");
+        assert_eq!(text("", " one\t two "), "one two");
+        let config = PromptConfig { include_title: false, ..PromptConfig::default() };
+        assert_eq!(passage_text("A title", "one", &config, None), "one");
     }
 }

@@ -54,8 +54,10 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// Adds an item, or says what is wrong with it.
+    /// Adds an item, or says what is wrong with it. Names out of web pages lose their entities: `&amp;` is `&`.
     pub(super) fn add(&mut self, id: &str, name: &str, path: &Path, line: u64) -> Result<Option<String>, DataError> {
+        // A name with something that only looks like an entity stays as it is.
+        let name = htmlescape::decode_html(name).unwrap_or_else(|_| name.to_owned());
         let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
         if id.is_empty() || name.is_empty() {
             return Ok(Some("an item without id or name".to_owned()));
@@ -105,4 +107,19 @@ impl Catalogue {
 /// Key that sorts ids: numbers by value, other texts after them.
 pub(super) fn id_order(id: &str) -> (u64, &str) {
     (id.parse().unwrap_or(u64::MAX), id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_the_entities_of_web_pages() {
+        let mut catalogue = Catalogue::default();
+        for (id, name) in [("1", "Hit &amp; Run&nbsp;2"), ("2", "Caf&eacute; &#39;84"), ("3", "Q&A; &nothing;")] {
+            assert_eq!(catalogue.add(id, name, Path::new("items"), 1).unwrap(), None);
+        }
+        let names: Vec<&str> = (0..3).map(|place| catalogue.name(place)).collect();
+        assert_eq!(names, ["Hit & Run 2", "Café '84", "Q&A; &nothing;"]);
+    }
 }

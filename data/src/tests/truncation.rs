@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::{sample, tokenizer};
+use crate::DataError;
 use crate::prompt::{PromptBuilder, PromptConfig};
 
 proptest! {
@@ -37,4 +38,26 @@ fn a_text_of_fewer_bytes_than_the_limit_can_have_more_tokens() {
     let config = PromptConfig { max_passage_tokens: Some(4), ..PromptConfig::default() };
     let builder = PromptBuilder::new(tokenizer("pieces"), config).unwrap();
     assert_eq!(builder.passage(&sample("q", "q", &["漢a"], None).passages[0]).unwrap(), "漢");
+}
+
+#[test]
+fn passages_lose_words_until_the_context_holds_them_where_that_is_asked_for() {
+    let long = "word ".repeat(80);
+    let list = sample("q", "query", &[&long, "short", &long], None);
+    let build = |fit_context: bool, limit: usize| {
+        let config = PromptConfig { fit_context, ..PromptConfig::default() };
+        PromptBuilder::new(tokenizer("bytes"), config).unwrap().with_context_limit(limit).prompt(&list)
+    };
+    let whole = build(false, usize::MAX).unwrap();
+    let limit = whole.input_ids.len() + whole.answer_tokens() - 100;
+    assert!(matches!(build(false, limit), Err(DataError::PromptTooLong { .. })));
+    let fitted = build(true, limit).unwrap();
+    let tokens = fitted.input_ids.len() + fitted.answer_tokens();
+    assert!(tokens <= limit && tokens > limit - 60, "{tokens} of {limit}: little more is cut than must be");
+    assert!(fitted.text.contains("short") && !fitted.text.contains(long.trim()));
+    assert_eq!(build(true, usize::MAX).unwrap().text, whole.text);
+    assert!(
+        matches!(build(true, 20), Err(DataError::PromptTooLong { .. })),
+        "words cannot be taken from the prompt itself"
+    );
 }

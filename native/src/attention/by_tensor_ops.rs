@@ -23,9 +23,19 @@ pub(super) fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visi
         let rest = Visible { start: &start, end: &end, own: own.as_ref(), extra: extra.as_ref() };
         return Tensor::cat(&[head, range_attention(&behind(q), k, v, &rest, scale)], 1);
     }
+    let ranges_only = visible.own.is_none() && visible.extra.is_none();
+    if let Some(bounds) = sequences(visible.start, visible.end, k_len).filter(|bounds| ranges_only && bounds.len() > 2)
+    {
+        // Packed sequences one by one: each is causal, and no mask holds the squares of them all.
+        let parts = bounds.windows(2).map(|pair| {
+            let own = |t: &Tensor| t.narrow(1, pair[0], pair[1] - pair[0]);
+            let (start, end) = (own(visible.start) - pair[0], own(visible.end) - pair[0]);
+            range_attention(&own(q), &own(k), &own(v), &Visible::ranges(&start, &end), scale)
+        });
+        return Tensor::cat(&parts.collect::<Vec<_>>(), 1);
+    }
     let heads_per_kv = q.size()[2] / k.size()[2];
     let half_on_gpu = q.device() != Device::Cpu && matches!(q.kind(), Kind::BFloat16 | Kind::Half);
-    let ranges_only = visible.own.is_none() && visible.extra.is_none();
     let causal = ranges_only && is_causal(visible.start, visible.end, q_len, k_len);
     // Only the GPU's flash kernel shares key and value heads itself; the masked kernels would fall back to a slow path.
     let share_heads = heads_per_kv > 1 && causal && half_on_gpu;
@@ -83,6 +93,27 @@ fn prefix_rows(visible: &Visible, k_len: i64) -> Option<i64> {
     let rows = besides.iter().position(|any| *any).unwrap_or(besides.len()) as i64;
     let last = (rows > 0).then(|| visible.end.narrow(1, 0, rows).max().int64_value(&[]))?;
     (rows < besides.len() as i64 && last > 0 && last < k_len).then_some(rows)
+}
+
+/// Where packed sequences begin, and the end of the last: none unless every row sees its own sequence up to itself.
+fn sequences(start: &Tensor, end: &Tensor, k_len: i64) -> Option<Vec<i64>> {
+    if start.size() != [1, k_len] {
+        return None;
+    }
+    let rows = |bound: &Tensor| Vec::<i32>::try_from(bound.reshape(-1)).ok();
+    let mut bounds = Vec::new();
+    for (row, (start, end)) in rows(start)?.into_iter().zip(rows(end)?).enumerate() {
+        if i64::from(end) != row as i64 + 1 {
+            return None;
+        }
+        if i64::from(start) == row as i64 {
+            bounds.push(i64::from(start));
+        } else if bounds.last() != Some(&i64::from(start)) {
+            return None;
+        }
+    }
+    bounds.push(k_len);
+    Some(bounds)
 }
 
 /// Whether query i sees exactly keys `0..=i`, for every row and as many keys as queries.

@@ -229,3 +229,27 @@ fn wrong_shapes_say_what_was_wanted() {
     let problem = fits(&q, &k, &k, &Visible::ranges(&start, &end)).unwrap_err();
     assert_eq!(problem, "4 query heads, wanted a multiple of the 3 key-value heads");
 }
+
+#[test]
+fn packed_sequences_by_tensor_operations_need_no_common_mask() {
+    draws::seed(11);
+    let lengths = [5i64, 1, 9];
+    let len: i64 = lengths.iter().sum();
+    let random = |heads: i64| draws::normal([1, len, heads, 16]);
+    let (q, k, v) = (random(4), random(2), random(2));
+    let mut starts = Vec::new();
+    for length in lengths {
+        let first = starts.len() as i32;
+        starts.extend(std::iter::repeat_n(first, length as usize));
+    }
+    let start = Tensor::from_slice(&starts).view([1, len]);
+    let end = Tensor::arange_start(1, len + 1, (Kind::Int, Device::Cpu)).view([1, len]);
+    let visible = Visible::ranges(&start, &end);
+    let got = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.25);
+    assert!(difference(&got, &oracle(&q, &k, &v, &visible, 0.25)) < 1e-5);
+    // A window that slides is no packing: the mask is there.
+    let start = (end.shallow_clone() - 3).clamp_min(0);
+    let visible = Visible::ranges(&start, &end);
+    let got = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.25);
+    assert!(difference(&got, &oracle(&q, &k, &v, &visible, 0.25)) < 1e-5);
+}
