@@ -6,8 +6,19 @@ use std::process::Command;
 use std::{env, path::Path};
 
 /// What the program is made of, from this folder.
-const SOURCES: [&str; 8] =
-    ["src", "../native", "../model", "../data", "../trainer", "../evaluator", "../launch", "../Cargo.lock"];
+const SOURCES: [&str; 11] = [
+    "src",
+    "Cargo.toml",
+    "build.rs",
+    "../native",
+    "../model",
+    "../data",
+    "../trainer",
+    "../evaluator",
+    "../launch",
+    "../Cargo.toml",
+    "../Cargo.lock",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -38,6 +49,12 @@ fn commit() -> Option<String> {
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    // A commit that is made meanwhile wants the lock.
+    let output = Command::new("git")
+        .arg("--no-optional-locks")
+        .args(arguments)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

@@ -8,6 +8,7 @@ mod config;
 mod evaluate;
 mod one_by_one;
 mod result;
+mod runs;
 mod shared_prefix;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use config::{AnswerBaseline, AnswerConfig, AnswerDecoder, AnswerNormalisatio
 pub use evaluate::{AnswerJob, AnswerLine, AnswerProgress, DecodedAnswers, answer_with, evaluate_answers, score};
 pub use one_by_one::answer_one_by_one;
 pub use result::{AnswerEvaluation, AnswerRow, TextScores, answers_table};
+pub use runs::{AnsweredRun, answered_runs_table};
 pub use shared_prefix::answer_shared_prefix;
 
 use crate::EvaluatorError;

@@ -13,7 +13,7 @@ use model::{AttentionPattern, CausalLm, LoadOptions};
 use serde::Serialize;
 use tch::{Device, Tensor, no_grad};
 
-use crate::decode::{Decoder, DecoderKind, DecoderParts, LastRead};
+use crate::decode::{Decoded, Decoder, DecoderKind, DecoderParts, LastRead};
 use crate::generate::{GenerateOptions, generate_until};
 use crate::latency::Latency;
 use crate::{EvaluatorError, stats};
@@ -33,6 +33,8 @@ pub struct DecodeBench {
     pub repeats: usize,
     /// Rounds before them. Default 1.
     pub warmup: usize,
+    /// Prompts of a round, which decoders take together where they can; seconds are a prompt's share. Default 1.
+    pub batch: usize,
     /// Seed of the prompts. Default 42.
     pub seed: u64,
 }
@@ -45,6 +47,7 @@ impl Default for DecodeBench {
             decoders: DecoderKind::PLAIN.to_vec(),
             repeats: 5,
             warmup: 1,
+            batch: 1,
             seed: 42,
         }
     }
@@ -101,10 +104,13 @@ pub fn decode(
     let ways = bench.decoders.iter().map(|kind| Way::of(model, kind, bench)).collect::<Result<Vec<_>, _>>()?;
     let mut rounds: Vec<Vec<Run>> = Vec::new();
     for round in 0..bench.warmup + bench.repeats {
-        let prompt = random_prompt(model, bench, round as u64);
-        let mut runs = vec![prompt_pass(model, &prompt)?];
+        let first = round * bench.batch;
+        let prompts: Vec<RankingPrompt> =
+            (first..first + bench.batch).map(|number| random_prompt(model, bench, number as u64)).collect();
+        let bare = prompts.iter().map(|prompt| prompt_pass(model, prompt)).collect::<Result<Vec<_>, _>>()?;
+        let mut runs = vec![Run::mean(&bare)];
         for way in &ways {
-            runs.push(way.run(model, &prompt)?);
+            runs.push(way.run(model, &prompts)?);
         }
         if round >= bench.warmup {
             rounds.push(runs);
@@ -136,6 +142,7 @@ fn check(model: &CausalLm, bench: &DecodeBench) -> Result<(), EvaluatorError> {
     wanted("prompt_tokens", bench.prompt_tokens, 1, usize::MAX);
     wanted("num_candidates", bench.num_candidates, 2, (model.config.vocab_size - 4).max(2) as usize);
     wanted("repeats", bench.repeats, 1, usize::MAX);
+    wanted("batch", bench.batch, 1, 1024);
     wanted("decoders", bench.decoders.len(), 1, usize::MAX);
     if !problems.is_empty() {
         return Err(EvaluatorError::Config { problems });
@@ -146,11 +153,12 @@ fn check(model: &CausalLm, bench: &DecodeBench) -> Result<(), EvaluatorError> {
 fn protocol(model: &CausalLm, bench: &DecodeBench) -> String {
     format!(
         "random prompt of {} tokens, new in each round; {} candidates, answer of {} tokens; autoregressive is greedy, \
-         one token a pass, with a key-value cache, and does not stop at end tokens; batch 1, weights {:?} on {:?}; \
+         one token a pass, with a key-value cache, and does not stop at end tokens; batch {}, weights {:?} on {:?}; \
          {} warm-up and {} timed rounds in which the bare prompt pass and all decoders run in turn; medians",
         bench.prompt_tokens,
         bench.num_candidates,
         answer_tokens(bench),
+        bench.batch,
         model.kind(),
         model.device(),
         bench.warmup,
@@ -182,6 +190,22 @@ struct Run {
     tokens_computed: u64,
     /// Of `seconds`, those after the model's last pass.
     after_model: Option<f64>,
+}
+
+impl Run {
+    /// A prompt's share of what several took.
+    fn mean(runs: &[Self]) -> Self {
+        let count = runs.len().max(1);
+        let of = |value: fn(&Self) -> f64| runs.iter().map(value).sum::<f64>() / count as f64;
+        let after: Option<Vec<f64>> = runs.iter().map(|run| run.after_model).collect();
+        Self {
+            seconds: of(|run| run.seconds),
+            forward_passes: of(|run| f64::from(run.forward_passes)).round() as u32,
+            new_tokens: of(|run| f64::from(run.new_tokens)).round() as u32,
+            tokens_computed: of(|run| run.tokens_computed as f64).round() as u64,
+            after_model: after.map(|after| after.iter().sum::<f64>() / count as f64),
+        }
+    }
 }
 
 /// The pass any decoder needs at least: prompt in, logits of the last row out.
@@ -216,31 +240,36 @@ impl Way {
         Ok(Self::Decoder(kind.build_headed(&parts, Rc::<LastRead>::default(), None)?))
     }
 
-    fn run(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Run, EvaluatorError> {
-        let decoder = match self {
-            Self::Decoder(decoder) => decoder,
-            Self::FreeText => {
-                let max_new_tokens = prompt.identifiers.len() * 4 - 1;
-                let options = GenerateOptions { max_new_tokens, ignore_eos: true, ..GenerateOptions::default() };
-                let text = generate_until(model, &[], &prompt.input_ids, &options)?;
-                return Ok(Run {
-                    seconds: text.seconds,
-                    forward_passes: text.forward_passes,
-                    new_tokens: text.token_ids.len() as u32,
-                    tokens_computed: text.tokens_computed,
-                    after_model: None,
-                });
+    fn run(&self, model: &CausalLm, prompts: &[RankingPrompt]) -> Result<Run, EvaluatorError> {
+        let runs = match self {
+            Self::FreeText => prompts.iter().map(|prompt| free_text(model, prompt)).collect::<Result<Vec<_>, _>>()?,
+            Self::Decoder(decoder) => {
+                let decoded = decoder.decode_batch(model, &prompts.iter().collect::<Vec<_>>())?;
+                let run = |decoded: &Decoded| Run {
+                    seconds: decoded.seconds,
+                    forward_passes: decoded.forward_passes,
+                    new_tokens: decoded.new_tokens,
+                    tokens_computed: decoded.tokens_computed,
+                    after_model: decoded.seconds_after_model,
+                };
+                decoded.iter().map(run).collect()
             }
         };
-        let decoded = decoder.decode(model, prompt)?;
-        Ok(Run {
-            seconds: decoded.seconds,
-            forward_passes: decoded.forward_passes,
-            new_tokens: decoded.new_tokens,
-            tokens_computed: decoded.tokens_computed,
-            after_model: decoded.seconds_after_model,
-        })
+        Ok(Run::mean(&runs))
     }
+}
+
+fn free_text(model: &CausalLm, prompt: &RankingPrompt) -> Result<Run, EvaluatorError> {
+    let max_new_tokens = prompt.identifiers.len() * 4 - 1;
+    let options = GenerateOptions { max_new_tokens, ignore_eos: true, ..GenerateOptions::default() };
+    let text = generate_until(model, &[], &prompt.input_ids, &options)?;
+    Ok(Run {
+        seconds: text.seconds,
+        forward_passes: text.forward_passes,
+        new_tokens: text.token_ids.len() as u32,
+        tokens_computed: text.tokens_computed,
+        after_model: None,
+    })
 }
 
 /// Heads as they are before training.
@@ -326,6 +355,9 @@ mod tests {
         ];
         assert_eq!(passes, wanted);
         assert!(report.timings.iter().all(|t| t.all_seconds.len() == 2 && t.seconds > 0.0));
+        let bench = DecodeBench { batch: 3, decoders: vec![DecoderKind::SingleToken], ..bench };
+        let report = decode(&tiny(), &bench, &mut |_| {}).unwrap();
+        assert_eq!((report.timings[1].forward_passes, report.timings[1].tokens_computed), (1, 40));
     }
 
     #[test]

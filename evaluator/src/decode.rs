@@ -51,6 +51,14 @@ pub trait Decoder {
     /// A prompt that does not fit the model or the decoder; logits that are not finite.
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError>;
 
+    /// Ranks the candidates of several prompts: in passes over all of them where the decoder can, else one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    fn decode_batch(&self, model: &CausalLm, prompts: &[&RankingPrompt]) -> Result<Vec<Decoded>, EvaluatorError> {
+        prompts.iter().map(|prompt| self.decode(model, prompt)).collect()
+    }
+
     /// As [`Self::decode`], the pass over the prompt shared with the decoders before, where it begins with one.
     ///
     /// # Errors

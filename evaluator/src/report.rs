@@ -10,6 +10,7 @@ mod plot;
 mod points;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::path::Path;
 
@@ -19,10 +20,11 @@ use minijinja::{Environment, HtmlEscape, context};
 use serde::Serialize;
 
 pub use curves::{Curve, StageCurves};
-pub use differences::{QueryDifferences, Side};
+pub use differences::{AnsweredQuestion, QueryDifferences, Side};
 pub use mask::mask_picture;
 pub use orders::{OrderMap, OrderMaps};
 pub use points::{LabelledPoint, fidelity_points_of, points_of};
+pub use tree::tree_picture;
 
 use crate::EvaluatorError;
 use crate::table::Table;
@@ -46,8 +48,8 @@ pub struct Report {
     pub differences: Vec<QueryDifferences>,
     /// Where decoders put the reference's ranks, per model and set.
     pub orders: Vec<OrderMaps>,
-    /// Pictures of layouts: heading and SVG.
-    pub layouts: Vec<(String, String)>,
+    /// Pictures of who sees whom.
+    pub layouts: Vec<Layout>,
     /// Tables; the first opens the page.
     pub tables: Vec<Table>,
     /// Data sets.
@@ -80,6 +82,17 @@ pub struct TradeOff {
     pub points: Vec<LabelledPoint>,
     /// Value of the candidates as they come, drawn as a line.
     pub first_stage: Option<f64>,
+}
+
+/// A picture of who sees whom.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Layout {
+    /// Heading.
+    pub title: String,
+    /// What rows and columns are.
+    pub caption: String,
+    /// The picture.
+    pub svg: String,
 }
 
 /// What a set holds and what was dropped.

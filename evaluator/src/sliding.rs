@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::EvaluatorError;
-use crate::decode::{Decoder, RepairCounts};
+use crate::decode::{Decoded, Decoder, RepairCounts};
 
 /// Which windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -109,6 +109,37 @@ pub struct Reranked {
     pub accepted_per_pass: Option<f32>,
 }
 
+impl Reranked {
+    fn begin(n: usize) -> Self {
+        Self {
+            order: (0..n as u16).collect(),
+            scores: None,
+            windows: 0,
+            forward_passes: 0,
+            new_tokens: 0,
+            tokens_computed: 0,
+            seconds: 0.0,
+            prompt_seconds: 0.0,
+            repair: RepairCounts::default(),
+            accepted_per_pass: None,
+        }
+    }
+
+    fn add(&mut self, window: Range<usize>, before: &[u16], decoded: Decoded) {
+        for (place, chosen) in window.zip(&decoded.order) {
+            self.order[place] = before[usize::from(*chosen)];
+        }
+        self.scores = decoded.scores;
+        self.windows += 1;
+        self.forward_passes += decoded.forward_passes;
+        self.new_tokens += decoded.new_tokens;
+        self.tokens_computed += decoded.tokens_computed;
+        self.seconds += decoded.seconds;
+        self.repair.add(&decoded.repair);
+        self.accepted_per_pass = decoded.accepted_per_pass.or(self.accepted_per_pass);
+    }
+}
+
 /// Ranks a sample's candidates. Identifiers are given anew in every window; each window permutes its places in the list.
 ///
 /// # Errors
@@ -120,64 +151,66 @@ pub fn rerank(
     sample: &RankingSample,
     config: &WindowConfig,
 ) -> Result<Reranked, EvaluatorError> {
+    Ok(rerank_batch(model, decoder, prompts, &[sample], config)?.remove(0))
+}
+
+/// As [`rerank`], of several samples side by side: the first window of each, then the second, as [`Decoder::decode_batch`] takes them. Seconds of
+/// a pass that several share are shared evenly.
+///
+/// # Errors
+/// As [`rerank`]: what is wrong with one is told, and none is ranked.
+pub fn rerank_batch(
+    model: &CausalLm,
+    decoder: &dyn Decoder,
+    prompts: &dyn PromptSource,
+    samples: &[&RankingSample],
+    config: &WindowConfig,
+) -> Result<Vec<Reranked>, EvaluatorError> {
     let problems = config.validate();
     if !problems.is_empty() {
         return Err(EvaluatorError::Config { problems });
     }
-    let n = sample.passages.len();
-    if n == 0 {
-        return Err(data::DataError::NoCandidates { query_id: sample.query_id.clone() }.into());
+    if let Some(empty) = samples.iter().find(|sample| sample.passages.is_empty()) {
+        return Err(data::DataError::NoCandidates { query_id: empty.query_id.clone() }.into());
     }
-    let mut ranked = Reranked {
-        order: (0..n as u16).collect(),
-        scores: None,
-        windows: 0,
-        forward_passes: 0,
-        new_tokens: 0,
-        tokens_computed: 0,
-        seconds: 0.0,
-        prompt_seconds: 0.0,
-        repair: RepairCounts::default(),
-        accepted_per_pass: None,
-    };
-    let sweep = config.sweep(n);
-    for _ in 0..config.num_passes {
-        for window in &sweep {
-            rank_window(model, decoder, prompts, sample, window.clone(), &mut ranked)?;
-        }
+    let mut ranked: Vec<Reranked> = samples.iter().map(|sample| Reranked::begin(sample.passages.len())).collect();
+    let sweep = |sample: &&RankingSample| vec![config.sweep(sample.passages.len()); config.num_passes].concat();
+    let sweeps: Vec<Vec<Range<usize>>> = samples.iter().map(sweep).collect();
+    for step in 0..sweeps.iter().map(Vec::len).max().unwrap_or(0) {
+        rank_windows(model, decoder, prompts, samples, &sweeps, step, &mut ranked)?;
     }
-    if ranked.windows > 1 {
+    for ranked in ranked.iter_mut().filter(|ranked| ranked.windows > 1) {
         // scores of different windows cannot be compared
         ranked.scores = None;
     }
     Ok(ranked)
 }
 
-fn rank_window(
+/// The windows of number `step` of all samples that have so many.
+fn rank_windows(
     model: &CausalLm,
     decoder: &dyn Decoder,
     prompts: &dyn PromptSource,
-    sample: &RankingSample,
-    window: Range<usize>,
-    ranked: &mut Reranked,
+    samples: &[&RankingSample],
+    sweeps: &[Vec<Range<usize>>],
+    step: usize,
+    ranked: &mut [Reranked],
 ) -> Result<(), EvaluatorError> {
-    let before = ranked.order[window.clone()].to_vec();
-    let started = Instant::now();
-    let prompt = prompts.prompt(&sample.select(&before))?;
-    ranked.prompt_seconds += started.elapsed().as_secs_f64();
-    let decoded = decoder.decode(model, &prompt)?;
-    data::schema::check_permutation(&sample.query_id, "order", &decoded.order, before.len())?;
-    for (place, chosen) in window.zip(&decoded.order) {
-        ranked.order[place] = before[usize::from(*chosen)];
+    let mut at = Vec::new();
+    for (place, sweep) in sweeps.iter().enumerate() {
+        let Some(window) = sweep.get(step) else { continue };
+        let before = ranked[place].order[window.clone()].to_vec();
+        let started = Instant::now();
+        let prompt = prompts.prompt(&samples[place].select(&before))?;
+        ranked[place].prompt_seconds += started.elapsed().as_secs_f64();
+        at.push((place, window.clone(), before, prompt));
     }
-    ranked.scores = decoded.scores;
-    ranked.windows += 1;
-    ranked.forward_passes += decoded.forward_passes;
-    ranked.new_tokens += decoded.new_tokens;
-    ranked.tokens_computed += decoded.tokens_computed;
-    ranked.seconds += decoded.seconds;
-    ranked.repair.add(&decoded.repair);
-    ranked.accepted_per_pass = decoded.accepted_per_pass.or(ranked.accepted_per_pass);
+    let all: Vec<&RankingPrompt> = at.iter().map(|(.., prompt)| prompt).collect();
+    let decoded = decoder.decode_batch(model, &all)?;
+    for ((place, window, before, _), decoded) in at.into_iter().zip(decoded) {
+        data::schema::check_permutation(&samples[place].query_id, "order", &decoded.order, before.len())?;
+        ranked[place].add(window, &before, decoded);
+    }
     Ok(())
 }
 

@@ -248,7 +248,13 @@ impl Table {
     /// Words of a cell.
     pub(crate) fn cell_text(&self, row: usize, column: usize) -> CellText {
         let decimals = usize::from(self.columns[column].decimals);
-        let paper = |paper: &Option<f64>| paper.map(|value| format!("paper {value:.decimals$}"));
+        // As it was published: with more digits than ours where it has them.
+        let paper = |paper: &Option<f64>| {
+            paper.map(|value| {
+                let (whole, rounded) = (value.to_string(), format!("{value:.decimals$}"));
+                format!("paper {}", if whole.len() > rounded.len() { whole } else { rounded })
+            })
+        };
         match &self.rows[row][column] {
             Cell::Text(text) => CellText { main: text.clone(), detail: String::new() },
             Cell::Empty => CellText { main: String::new(), detail: String::new() },

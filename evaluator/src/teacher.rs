@@ -135,14 +135,19 @@ impl TeacherJob<'_> {
         let mut done = 0;
         for part in missing {
             let mut rows = PartRows::default();
+            let mut stopped = false;
             for sample in self.samples_of(part) {
-                self.collect_query(sample, &scorers, &mut rows)?;
-                done += 1;
-                if on_query(done, total).is_break() {
+                if stopped {
                     return Err(EvaluatorError::Interrupted);
                 }
+                self.collect_query(sample, &scorers, &mut rows)?;
+                done += 1;
+                stopped = on_query(done, total).is_break();
             }
             safetensors_file::write(&self.part_file(part), &rows.tensors())?;
+            if stopped {
+                return Err(EvaluatorError::Interrupted);
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 pub mod check;
 mod check_branched;
 mod check_evaluate;
+mod check_heads;
 pub mod decode;
 pub mod device;
 pub mod difference;

@@ -124,7 +124,7 @@ fn write_run(experiment: &Path, experiment_id: &str, run: &MlflowRun) -> anyhow:
         run_uuid: &id,
         source_name: "monopass",
         source_type: LOCAL,
-        source_version: env!("CARGO_PKG_VERSION"),
+        source_version: env!("MONOPASS_VERSION"),
         start_time: run.start,
         status: FINISHED,
         tags: [],

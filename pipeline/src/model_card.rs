@@ -46,17 +46,22 @@ pub fn text(config: &ExperimentConfig, stage: &StageSection, learned: Learned<'_
         tags: vec!["monopass", &objective],
     })?;
     let settings = serde_yaml::to_string(&serde_json::to_value(&stage.settings)?)?;
-    let version = env!("CARGO_PKG_VERSION");
+    let version = env!("MONOPASS_VERSION");
     let Learned { samples, kind, prompt_hash } = learned;
     let use_it = if ranks {
         "monopass rank --model . --candidates lists.jsonl --out run.txt"
     } else {
         "monopass answer --model . --background @text.txt --question 'Who?' --question 'Where?'"
     };
+    let columns = if objective.starts_with("columnar") {
+        " It was trained in columns: `columnar_rope` in `config.json`, which other programs pass over and read the model as one of ordinary texts."
+    } else {
+        ""
+    };
     let rows: String = lineage(config, stage).iter().map(|stage| row(config, stage)).collect();
     Ok(format!(
         "---\n{header}---\n\n# {name} · {stage_name}\n\nTrained by monopass {version} from `{base}`. The weights load in transformers \
-         (`AutoModelForCausalLM.from_pretrained`); adapters, where there were any, are merged, and beside them in `adapter/`.\n\n\
+         (`AutoModelForCausalLM.from_pretrained`); adapters, where there were any, are merged, and beside them in `adapter/`.{columns}\n\n\
          | stage | objective | data | from |\n| --- | --- | --- | --- |\n{rows}\n\
          The last stage learned from {samples} {kind}. Prompts have the hash `{prompt_hash}`; `monopass.json` holds their settings, and \
          monopass refuses to evaluate the model with others.\n\n```console\n{use_it}\n```\n\n## Settings of the last stage\n\n```yaml\n{settings}```\n",

@@ -25,13 +25,14 @@ pub struct SetProgress {
 impl SetProgress {
     /// Nothing is shown before the first one is done. `unit` is what is counted: `queries`.
     pub fn new(name: &str, unit: &'static str) -> Self {
-        let bar = (stderr().is_terminal() && loudness() != Loudness::Quiet).then(|| {
-            let bar = ProgressBar::no_length().with_message(name.to_owned());
-            let template = format!("{{msg}} {{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
-            BARS.add(bar.with_style(
-                ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-            ))
-        });
+        let bar =
+            (stderr().is_terminal() && loudness() != Loudness::Quiet).then(|| {
+                let bar = ProgressBar::no_length().with_message(name.to_owned());
+                let template = format!("{{msg}} {{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+                BARS.add(bar.with_style(
+                    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+                ))
+            });
         Self { name: name.to_owned(), unit, bar, began: None, said: 0 }
     }
 

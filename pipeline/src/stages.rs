@@ -8,6 +8,8 @@ pub mod overlap;
 pub mod plan;
 pub mod prepare;
 pub mod report;
+mod report_answers;
+mod report_layouts;
 mod report_queries;
 pub mod subject;
 pub mod teacher;

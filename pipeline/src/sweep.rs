@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod jobs;
+pub mod page;
 pub mod run;
 pub mod table;

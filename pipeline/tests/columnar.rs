@@ -106,6 +106,16 @@ fn an_experiment_trains_answers_and_reports() {
         page.contains("<h2>Answers</h2>") && page.contains("class=\"mask\""),
         "no answers or no picture in the report"
     );
+    assert!(page.contains("F1 (%) against latency on dev") && page.contains("F1 of columns (columnar) on dev"));
+    assert!(page.contains("of accepted</b>") || page.contains("<b>accepted</b>") || page.contains("7</b> equal"));
+
+    let compared = place
+        .run(&["compare", "runs/columns", "--baseline", "columns/base/one_by_one", "--json", "--out", "compared"])
+        .expect_code(0)
+        .json();
+    let rows = compared["table"]["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &compared["table"]["name"]), (12, &serde_json::json!("answered_runs")), "{compared}");
+    assert!(place.path("compared/answered_runs.csv").is_file());
 
     let again = place.run(&["run", "columns.yaml"]).expect_code(0);
     let skipped = again.stderr.matches("unchanged, skipped").count();

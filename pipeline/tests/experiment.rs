@@ -71,7 +71,7 @@ fn an_experiment_runs_is_skipped_and_is_redone_where_it_changed() {
 }
 
 fn trec_runs_hold_the_predicted_orders(place: &Workplace) {
-    let run = place.read("runs/tiny/predictions/held_out.first.autoregressive_forced.run");
+    let run = place.read("runs/tiny/predictions/held_out.first.runs/autoregressive_forced.run");
     let mut expected = String::new();
     for line in place.read("runs/tiny/predictions/held_out.first.jsonl").lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();

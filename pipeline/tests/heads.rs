@@ -89,6 +89,11 @@ fn heads_are_trained_once_and_lossless_decoders_lose_nothing() {
         assert_eq!(row["fidelity"]["kendall_tau"]["mean"], 1.0, "{}", row["decoder"]);
         assert!(row["cost"]["accepted_per_pass"].as_f64().unwrap() >= 1.0);
     }
+    // The model's own order is what another experiment can learn from: `target: {teacher_run: {path: ..}}`.
+    let taught = place.read("runs/heads/rankings/lists.base.runs/autoregressive_forced.run");
+    assert_eq!(taught.lines().count(), 40 * 6, "{taught}");
+    let page = place.read("runs/heads/report.html");
+    assert!(page.contains("ONE-PASS, 6 candidates in 2 groups") && page.contains("ONE-PASS, 6 candidates in 3 groups"));
     let again = place.run(&["run", "heads.yaml"]).expect_code(0);
     assert!(!again.stderr.contains("done again"), "{}", again.stderr);
     assert_eq!(again.stdout, first.stdout);
@@ -188,6 +193,13 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     let text = text.expect_code(2).stderr;
     assert!(text.contains("`n_group` is 5 for 6 candidates"), "{text}");
     let uneven = "data.sets.valid.source={generated: {num_queries: 6, num_candidates: 5, seed: 3}}";
+    let text = place.run(&["train", "heads.yaml", "--set", uneven]).expect_code(2).stderr;
+    assert!(text.contains("heads would learn from lists of 5 (`valid`) and rank 6 at a time"), "{text}");
+    // Where the file does not say how long lists are, the prepared sets do.
+    let passages: Vec<_> = (0..5).map(|n| serde_json::json!({"doc_id": n.to_string(), "text": "a b"})).collect();
+    let line = serde_json::json!({"query_id": "1", "query": "q", "passages": passages, "origin": "own"});
+    place.write("five.jsonl", &format!("{line}\n"));
+    let uneven = "data.sets.valid.source={jsonl: {path: five.jsonl}}";
     let text = place.run(&["train", "heads.yaml", "--set", uneven]).expect_code(3).stderr;
     assert!(text.contains("`lists` have 6 candidates, those of `valid` have 5"), "{text}");
 }

@@ -36,7 +36,7 @@ fn runs_are_compared_listed_and_removed() {
     assert!(page.contains("slow and fast") && page.contains("Settings that differ"));
     assert!(page.contains("train.stages.first.learning_rate") && !page.contains("max_steps"), "only what differs");
     let page = fs::read_to_string(place.path("runs/slow/report.html")).unwrap();
-    assert!(page.contains("Changes to tiny.yaml") && page.contains("to run it again"));
+    assert!(page.contains("Changes to tiny.yaml") && page.contains("to run it all again"));
     assert!(page.contains("GiB at the fullest moment"), "what training took");
     assert!(place.path("both/runs.tex").exists());
 

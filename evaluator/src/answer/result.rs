@@ -7,7 +7,7 @@ use super::config::{AnswerConfig, AnswerDecoder, AnswerNormalisation};
 use super::evaluate::{AnswerLine, score};
 use crate::EvaluatorError;
 use crate::latency::{Latency, Speedup};
-use crate::stats::Bootstrap;
+use crate::stats::{Bootstrap, Interval};
 use crate::table::{Better, Cell, Column, Table};
 
 /// One decoder of one model on one text.
@@ -99,7 +99,9 @@ impl AnswerRow {
         self.texts.iter().map(|text| f64::from(text.questions)).sum()
     }
 
-    fn seconds(&self) -> Vec<f64> {
+    /// Wall clock of each text.
+    #[must_use]
+    pub fn seconds(&self) -> Vec<f64> {
         self.texts.iter().map(|text| text.seconds).collect()
     }
 
@@ -117,8 +119,21 @@ impl AnswerRow {
         Cell::number(self.texts.iter().map(of).sum::<f64>() / self.asked().max(1.0))
     }
 
+    /// F1 in percent over the questions with accepted answers, and its interval over texts; none without such questions.
+    ///
+    /// # Errors
+    /// Nothing to resample.
+    pub fn f1_percent(&self, bootstrap: &Bootstrap) -> Result<Option<(f64, Interval)>, EvaluatorError> {
+        let Cell::Value(value) = self.percent(|text| text.f1, bootstrap)? else { return Ok(None) };
+        Ok(value.interval.map(|interval| (value.value, interval)))
+    }
+
     /// Percent of a measure over the questions with accepted answers, with an interval over texts; nothing without such questions.
-    fn percent(&self, of: impl Fn(&TextScores) -> f64, bootstrap: &Bootstrap) -> Result<Cell, EvaluatorError> {
+    pub(super) fn percent(
+        &self,
+        of: impl Fn(&TextScores) -> f64,
+        bootstrap: &Bootstrap,
+    ) -> Result<Cell, EvaluatorError> {
         if self.questions() == 0.0 {
             return Ok(Cell::Empty);
         }
@@ -128,7 +143,7 @@ impl AnswerRow {
     }
 
     /// Points of a measure that this row is above another one over the same texts.
-    fn above(
+    pub(super) fn above(
         &self,
         other: &Self,
         of: impl Fn(&TextScores) -> f64,

@@ -23,8 +23,8 @@ pub struct Blockwise {
 impl Blockwise {
     /// At most `n_step` passes, the prompt's included (0 counts as 1); `None`: until every item is decided.
     ///
-    /// A drafted item is accepted when it is among the model's best `accept_top_k` of the items left. 1 (0 counts as 1) gives the
-    /// autoregressive order; the published script takes 5, which does not.
+    /// A drafted item is accepted when it is the model's best of the items left (`accept_top_k` 1, which 0 counts as): the autoregressive order. Above 1
+    /// it is accepted among the best so many of all items, as the published script has it with 5, which gives another order.
     #[must_use]
     pub fn new(heads: Rc<BlockwiseHeads>, accept_top_k: usize, n_step: Option<u32>) -> Self {
         Self { heads, accept_top_k: accept_top_k.max(1), n_step }

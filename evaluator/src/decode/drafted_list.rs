@@ -91,8 +91,8 @@ impl<'a> DraftedList<'a> {
         })
     }
 
-    /// One pass over a draft of the places after the decided ones. A drafted item is kept when fewer than `top_k` undecided
-    /// items have a better logit there; 1 keeps what the model itself would have chosen. Returns the rows of the places from
+    /// One pass over a draft of the places after the decided ones. With a `top_k` of 1 a drafted item is kept when it
+    /// is what the model itself would have chosen there, above 1 when it is among the best so many of all items. Returns the rows of the places from
     /// the first undecided one on, as far as they were read: each counts on the draft before it.
     pub fn verify(&mut self, draft: &[u16], top_k: usize) -> Result<Vec<Vec<f32>>, EvaluatorError> {
         let first = self.decided.len();

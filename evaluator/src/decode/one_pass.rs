@@ -64,21 +64,6 @@ impl OnePass {
         Ok(Self { name: settings.label(), settings, head, scorers: RefCell::default(), last_read })
     }
 
-    /// Ranks several prompts of equally many candidates, their trees read in one pass.
-    ///
-    /// # Errors
-    /// As [`Decoder::decode`].
-    pub fn decode_batch(&self, model: &CausalLm, prompts: &[&RankingPrompt]) -> Result<Vec<Decoded>, EvaluatorError> {
-        let Some(first) = prompts.first() else { return Ok(Vec::new()) };
-        let scorer = self.scorer(first.identifiers.len())?;
-        let nodes = read_nodes(model, prompts, scorer.tree(), self.settings.grouping)?;
-        let started = Instant::now();
-        let rows: Vec<&Tensor> = nodes.iter().map(|nodes| &nodes.rows).collect();
-        let orders = scorer.rank(&Tensor::stack(&rows, 0), self.head.as_ref());
-        let seconds = started.elapsed().as_secs_f64() / prompts.len() as f64;
-        Ok(nodes.iter().zip(orders).map(|(nodes, slots)| decoded(nodes, &slots, seconds)).collect())
-    }
-
     fn scorer(&self, n: usize) -> Result<Rc<Scorer>, EvaluatorError> {
         if let Some(scorer) = self.scorers.borrow().get(&n) {
             return Ok(Rc::clone(scorer));
@@ -127,6 +112,21 @@ impl Decoder for OnePass {
         let started = Instant::now();
         let slots = scorer.rank(&nodes.rows.unsqueeze(0), self.head.as_ref()).remove(0);
         Ok(decoded(&nodes, &slots, started.elapsed().as_secs_f64()))
+    }
+
+    /// Prompts and trees in one pass, where all prompts have as many candidates.
+    fn decode_batch(&self, model: &CausalLm, prompts: &[&RankingPrompt]) -> Result<Vec<Decoded>, EvaluatorError> {
+        let n = prompts.first().map_or(0, |first| first.identifiers.len());
+        if n < 2 || prompts.len() == 1 || prompts.iter().any(|prompt| prompt.identifiers.len() != n) {
+            return prompts.iter().map(|prompt| self.decode(model, prompt)).collect();
+        }
+        let scorer = self.scorer(n)?;
+        let nodes = read_nodes(model, prompts, scorer.tree(), self.settings.grouping)?;
+        let started = Instant::now();
+        let rows: Vec<&Tensor> = nodes.iter().map(|nodes| &nodes.rows).collect();
+        let orders = scorer.rank(&Tensor::stack(&rows, 0), self.head.as_ref());
+        let seconds = started.elapsed().as_secs_f64() / prompts.len() as f64;
+        Ok(nodes.iter().zip(orders).map(|(nodes, slots)| decoded(nodes, &slots, seconds)).collect())
     }
 }
 
@@ -231,6 +231,12 @@ mod tests {
         }
     }
 
+    fn fewer(prompt: &RankingPrompt) -> RankingPrompt {
+        let mut fewer = prompt.clone();
+        fewer.identifiers.pop();
+        fewer
+    }
+
     #[test]
     fn a_batch_ranks_as_each_prompt_alone() {
         let model = tiny(1);
@@ -242,6 +248,17 @@ mod tests {
             for (together, prompt) in decoder.decode_batch(&model, &all).unwrap().iter().zip(&prompts) {
                 assert_eq!(together.order, decoder.decode(&model, prompt).unwrap().order);
             }
+        }
+        // Lists of other lengths have other trees.
+        let unequal = [prompts[0].clone(), fewer(&prompts[1])];
+        let decoder = OnePass::new(settings(Variant::WoHas, 2, Grouping::ByIdentifier), None, Rc::default()).unwrap();
+        let all: Vec<&RankingPrompt> = unequal.iter().collect();
+        let lengths: Vec<usize> =
+            decoder.decode_batch(&model, &all).unwrap().iter().map(|decoded| decoded.order.len()).collect();
+        assert_eq!(lengths, [9, 8]);
+        for (together, prompt) in SingleToken.decode_batch(&model, &all).unwrap().iter().zip(&unequal) {
+            let alone = SingleToken.decode(&model, prompt).unwrap();
+            assert_eq!((&together.order, together.tokens_computed), (&alone.order, alone.tokens_computed));
         }
     }
 

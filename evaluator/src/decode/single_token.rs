@@ -33,6 +33,32 @@ impl Decoder for SingleToken {
         Ok(Decoded { seconds: started.elapsed().as_secs_f64(), ..decoded })
     }
 
+    /// Prompts packed into one row.
+    fn decode_batch(&self, model: &CausalLm, prompts: &[&RankingPrompt]) -> Result<Vec<Decoded>, EvaluatorError> {
+        if prompts.len() < 2 {
+            return prompts.iter().map(|prompt| self.decode(model, prompt)).collect();
+        }
+        let started = Instant::now();
+        let (mut ids, mut cu_seqlens) = (Vec::new(), vec![0i64]);
+        for prompt in prompts {
+            ids.extend(checked(model, prompt)?);
+            cu_seqlens.push(ids.len() as i64);
+        }
+        let last: Vec<i64> = cu_seqlens[1..].iter().map(|end| end - 1).collect();
+        let lengths: Vec<i64> = cu_seqlens.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let hidden = no_grad(|| {
+            let input = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device()); // [1, tokens of all]
+            model.forward_rows(&input, &AttentionPattern::Packed { cu_seqlens }, None, &last).squeeze_dim(0)
+        });
+        let of_prompt = |(place, prompt): (usize, &&RankingPrompt)| {
+            by_first_token(model, prompt, &hidden.narrow(0, place as i64, 1), lengths[place] as usize)
+        };
+        let mut decoded = prompts.iter().enumerate().map(of_prompt).collect::<Result<Vec<_>, _>>()?;
+        let share = started.elapsed().as_secs_f64() / prompts.len().max(1) as f64;
+        decoded.iter_mut().for_each(|decoded| decoded.seconds = share);
+        Ok(decoded)
+    }
+
     fn decode_behind(
         &self,
         model: &CausalLm,

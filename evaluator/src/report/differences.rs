@@ -29,6 +29,21 @@ pub struct Side<'a> {
     pub lines: &'a [PredictionLine],
 }
 
+/// A question about a text, what two systems answered, and the F1 of both.
+#[derive(Debug, Clone, Copy)]
+pub struct AnsweredQuestion<'a> {
+    /// Its id, unique in the set.
+    pub id: &'a str,
+    /// The question.
+    pub question: &'a str,
+    /// Accepted answers.
+    pub accepted: &'a [String],
+    /// F1 and answer of the system.
+    pub own: (f64, &'a str),
+    /// F1 and answer of the baseline.
+    pub baseline: (f64, &'a str),
+}
+
 /// One system against another on the queries of a set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QueryDifferences {
@@ -74,7 +89,7 @@ impl QueryDifferences {
         samples: &[RankingSample],
     ) -> Self {
         let samples: HashMap<&str, &RankingSample> = samples.iter().map(|s| (s.query_id.as_str(), s)).collect();
-        let mut rows: Vec<QueryRow> = queries
+        let rows: Vec<QueryRow> = queries
             .iter()
             .zip(system.values.iter().zip(baseline.values))
             .map(|(id, (own, baseline))| QueryRow {
@@ -86,6 +101,48 @@ impl QueryDifferences {
                 orders: Vec::new(),
             })
             .collect();
+        let sides = [&system, &baseline].map(|side| (side, by_query(side.lines)));
+        let open = |id: &str| {
+            let sample = samples.get(id)?;
+            let tops =
+                sides.iter().filter_map(|(side, lines)| Some((side.label.to_owned(), top(side, lines, sample)?)));
+            Some(tops.collect())
+        };
+        Self::assemble(set, measure, (system.label, baseline.label), rows, open)
+    }
+
+    /// Of questions about texts, by the F1 of their answers.
+    #[must_use]
+    pub fn of_answers(set: &str, (system, baseline): (&str, &str), questions: &[AnsweredQuestion<'_>]) -> Self {
+        let rows = questions.iter().map(|question| QueryRow {
+            id: question.id.to_owned(),
+            query: shortened(question.question),
+            own: question.own.0,
+            baseline: question.baseline.0,
+            difference: question.own.0 - question.baseline.0,
+            orders: Vec::new(),
+        });
+        let by_id: HashMap<&str, &AnsweredQuestion<'_>> = questions.iter().map(|own| (own.id, own)).collect();
+        let shown = |text: &str| TopPassage { id: String::new(), text: shortened(text), label: None };
+        let open = |id: &str| {
+            let question = by_id.get(id)?;
+            Some(vec![
+                (system.to_owned(), vec![shown(question.own.1)]),
+                (baseline.to_owned(), vec![shown(question.baseline.1)]),
+                ("accepted".to_owned(), question.accepted.iter().map(|text| shown(text)).collect()),
+            ])
+        };
+        Self::assemble(set, "F1", (system, baseline), rows.collect(), open)
+    }
+
+    /// Sorts and counts; opens the greatest wins and losses.
+    fn assemble(
+        set: &str,
+        measure: &str,
+        (system, baseline): (&str, &str),
+        mut rows: Vec<QueryRow>,
+        open: impl Fn(&str) -> Option<Vec<(String, Vec<TopPassage>)>>,
+    ) -> Self {
         rows.sort_by(|a, b| b.difference.total_cmp(&a.difference).then_with(|| a.id.cmp(&b.id)));
         let count = |holds: fn(f64) -> bool| rows.iter().filter(|row| holds(row.difference)).count();
         let (wins, losses) = (count(|d| d > 0.0), count(|d| d < 0.0));
@@ -95,21 +152,18 @@ impl QueryDifferences {
             rows.drain(MAX_QUERIES / 2..MAX_QUERIES / 2 + left_out);
         }
         let last = rows.len();
-        let sides = [&system, &baseline].map(|side| (side, by_query(side.lines)));
         for (place, row) in rows.iter_mut().enumerate() {
             let among_wins = row.difference > 0.0 && place < MAX_OPENED;
             let among_losses = row.difference < 0.0 && place + MAX_OPENED >= last;
-            if let Some(sample) = samples.get(row.id.as_str()).filter(|_| among_wins || among_losses) {
-                let tops =
-                    sides.iter().filter_map(|(side, lines)| Some((side.label.to_owned(), top(side, lines, sample)?)));
-                row.orders = tops.collect();
+            if among_wins || among_losses {
+                row.orders = open(&row.id).unwrap_or_default();
             }
         }
         Self {
             set: set.to_owned(),
             measure: measure.to_owned(),
-            system: system.label.to_owned(),
-            baseline: baseline.label.to_owned(),
+            system: system.to_owned(),
+            baseline: baseline.to_owned(),
             wins,
             ties,
             losses,

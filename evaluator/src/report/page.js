@@ -58,8 +58,23 @@ for (const table of document.querySelectorAll("table.sortable")) {
   table.parentElement.before(label);
 }
 
-/** A figure by itself: the page's colours written into it, with its size. */
+/** Does something in the page's light colours, which figures for papers have. */
+function inLight(work) {
+  const root = document.documentElement.classList;
+  root.add("light");
+  try {
+    return work();
+  } finally {
+    root.remove("light");
+  }
+}
+
+/** A figure by itself: the light colours written into it, with its size. */
 function standalone(svg) {
+  return inLight(() => coloured(svg));
+}
+
+function coloured(svg) {
   const copy = svg.cloneNode(true);
   const from = [svg, ...svg.querySelectorAll("*")];
   const to = [copy, ...copy.querySelectorAll("*")];
@@ -87,7 +102,7 @@ function keep(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** The figure as a bitmap of twice its size, on the page's card colour. */
+/** The figure as a bitmap of twice its size, on white. */
 function bitmap(svg) {
   const figure = standalone(svg);
   const picture = new Image();
@@ -97,7 +112,7 @@ function bitmap(svg) {
   return new Promise((done, failed) => {
     picture.onload = () => {
       const pen = canvas.getContext("2d");
-      pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--card");
+      pen.fillStyle = "#fff";
       pen.fillRect(0, 0, canvas.width, canvas.height);
       pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
       canvas.toBlob(done, "image/png");
@@ -107,12 +122,17 @@ function bitmap(svg) {
   });
 }
 
-/** Prints one figure: the print dialogue writes PDF. */
-function printed(holder) {
+/** Prints one figure on a page of its size: the print dialogue writes PDF. */
+function printed(holder, svg) {
+  const box = svg.getBoundingClientRect();
+  const page = document.createElement("style");
+  page.textContent = `@page { size: ${Math.ceil(box.width) + 60}px ${Math.ceil(holder.getBoundingClientRect().height) + 60}px; margin: 0 }`;
+  document.head.append(page);
   document.documentElement.classList.add("one-figure");
   holder.classList.add("printed");
   for (let parent = holder.parentElement; parent; parent = parent.parentElement) parent.classList.add("holds-printed");
   window.addEventListener("afterprint", () => {
+    page.remove();
     for (const name of ["one-figure", "printed", "holds-printed"]) {
       for (const element of document.querySelectorAll("." + name)) element.classList.remove(name);
     }
@@ -136,6 +156,6 @@ for (const holder of document.querySelectorAll("[data-figure]")) {
   const name = holder.dataset.figure.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "").toLowerCase();
   button("SVG", "keep as SVG", () => keep(new Blob([standalone(svg).text], { type: "image/svg+xml" }), name + ".svg"));
   button("PNG", "keep as PNG", () => bitmap(svg).then((blob) => keep(blob, name + ".png")));
-  button("PDF", "print, to PDF for example", () => printed(holder));
+  button("PDF", "print, to PDF for example", () => printed(holder, svg));
   holder.append(bar);
 }

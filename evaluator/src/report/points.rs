@@ -12,7 +12,9 @@ use crate::evaluate::{RowEvaluation, SetEvaluation};
 use crate::measures::RankingMeasure;
 use crate::stats::Interval;
 
-const SIZE: (u32, u32) = (860, 400);
+const WIDTH: u32 = 860;
+/// Of a plot whose labels have room; [`height`] gives more of them more.
+const HEIGHT: u32 = 400;
 /// Half the height of a label and the width of a letter in it, in pixels.
 const LABEL: (i32, i32) = (8, 7);
 /// A label further above or below its point than this many pixels is tied to it by a line.
@@ -101,13 +103,18 @@ fn pareto_front(points: &[LabelledPoint]) -> Vec<&LabelledPoint> {
     front
 }
 
+/// Pixels: more than [`MOST_POINTS`] want room for their names.
+fn height(points: usize) -> u32 {
+    HEIGHT + 30 * points.saturating_sub(MOST_POINTS - 4) as u32
+}
+
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 
 /// Draws the plot.
 pub(super) fn plot(trade_off: &TradeOff) -> Result<String, EvaluatorError> {
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, height(trade_off.points.len()))).into_drawing_area();
         let points = &trade_off.points;
         let first_stage = trade_off.first_stage.map(|value| FirstStage::beside(points, value));
         let y = Axis::linear(ends_of(points).chain(first_stage.iter().filter_map(FirstStage::on_axis)), 6);
@@ -227,7 +234,7 @@ fn draw_points(chart: &mut Chart, points: &[LabelledPoint]) -> Result<(), Evalua
         }
         chart.draw_series([Circle::new((point.seconds, point.value), 6, colour.filled())]).map_err(failed)?;
         let at = chart.backend_coord(&(point.seconds, point.value));
-        let (offset, side) = free_place(at, &point.label, &taken);
+        let (offset, side) = free_place(at, &point.label, &taken, height(points.len()));
         taken.push(label_box(at, offset, side, &point.label));
         if offset.1.abs() > NEAR {
             let leader = PathElement::new(vec![(0, 0), offset], MUTED.stroke_width(1));
@@ -252,18 +259,19 @@ fn label_box(at: (i32, i32), offset: (i32, i32), side: HPos, label: &str) -> (i3
 }
 
 /// First place around a point where its label covers nothing and stays in the picture.
-fn free_place(at: (i32, i32), label: &str, taken: &[(i32, i32, i32, i32)]) -> ((i32, i32), HPos) {
+fn free_place(at: (i32, i32), label: &str, taken: &[(i32, i32, i32, i32)], height: u32) -> ((i32, i32), HPos) {
     // above or below first: the front runs level through its points
-    let rises = [-14, 14, -28, 28, 0, -44, 44, -60, 60];
+    let rises = [-14, 14, -28, 28, 0, -44, 44, -60, 60, -76, 76, -92, 92];
     let places = rises.iter().flat_map(|rise| [((12, *rise), HPos::Left), ((-12, *rise), HPos::Right)]);
     let free = |(offset, side): &((i32, i32), HPos)| {
         let own = label_box(at, *offset, *side, label);
-        let inside = own.0 > 60 && own.2 < SIZE.0 as i32 - 6 && own.1 > 4 && own.3 < SIZE.1 as i32 - 46;
+        let inside = own.0 > 60 && own.2 < WIDTH as i32 - 6 && own.1 > 4 && own.3 < height as i32 - 46;
         let clear =
             |other: &(i32, i32, i32, i32)| own.2 < other.0 || other.2 < own.0 || own.3 < other.1 || other.3 < own.1;
         inside && taken.iter().all(clear)
     };
-    places.into_iter().find(free).unwrap_or(((12, 0), if at.0 > SIZE.0 as i32 / 2 { HPos::Right } else { HPos::Left }))
+    let beside = if at.0 > WIDTH as i32 / 2 { ((-12, 0), HPos::Right) } else { ((12, 0), HPos::Left) };
+    places.into_iter().find(free).unwrap_or(beside)
 }
 
 #[cfg(test)]
@@ -301,9 +309,9 @@ mod tests {
     #[test]
     fn labels_of_close_points_do_not_meet() {
         let mut taken = vec![around((300, 200)), around((306, 203))];
-        let first = free_place((300, 200), "autoregressive", &taken);
+        let first = free_place((300, 200), "autoregressive", &taken, HEIGHT);
         taken.push(label_box((300, 200), first.0, first.1, "autoregressive"));
-        let second = free_place((306, 203), "single_token", &taken);
+        let second = free_place((306, 203), "single_token", &taken, HEIGHT);
         let second = label_box((306, 203), second.0, second.1, "single_token");
         let first = taken[2];
         assert!(first.2 < second.0 || second.2 < first.0 || first.3 < second.1 || second.3 < first.1);

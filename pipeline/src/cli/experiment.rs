@@ -43,7 +43,7 @@ pub enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Check experiment files; every fault is named with its line.
+    /// Check files of experiments, tables and sweeps; every fault is named with its line.
     Check {
         /// The files.
         #[arg(required = true)]

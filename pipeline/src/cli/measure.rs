@@ -95,6 +95,9 @@ pub struct BenchDecodeArgs {
     /// Candidates to rank.
     #[arg(long, default_value_t = 20)]
     pub candidates: usize,
+    /// Prompts that decoders take together where they can; seconds are a prompt's share.
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
     /// Decoders, by name or with settings as `{one_pass: {n_group: 4}}`; heads are not trained. Default: those without heads.
     #[arg(long = "decoder", value_name = "NAME")]
     pub decoders: Vec<String>,

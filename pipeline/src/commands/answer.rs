@@ -7,10 +7,12 @@ use data::branched::{BranchPromptConfig, BranchPrompts};
 use evaluator::answer::{
     AnswerOptions, AnswerPrompt, Answers, answer_columns, answer_one_by_one, answer_shared_prefix,
 };
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::print_json;
+use trainer::BARS;
+
 use crate::cli::answer::{AnswerArgs, DecoderArg};
 use crate::config::decode::decode;
 use crate::failure::UsageError;
@@ -127,12 +129,11 @@ impl Screen {
         if quiet || !std::io::stderr().is_terminal() {
             return Self { lines: Vec::new() };
         }
-        let all = MultiProgress::new();
         let style =
             ProgressStyle::with_template("{prefix:.dim} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let line = |question: &String| {
             let short: String = question.chars().take(40).collect();
-            all.add(ProgressBar::no_length().with_style(style.clone()).with_prefix(format!("{short:<40}")))
+            BARS.add(ProgressBar::no_length().with_style(style.clone()).with_prefix(format!("{short:<40}")))
         };
         Self { lines: questions.iter().map(line).collect() }
     }
@@ -146,6 +147,9 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        self.lines.iter().for_each(ProgressBar::finish_and_clear);
+        for line in &self.lines {
+            line.finish_and_clear();
+            BARS.remove(line);
+        }
     }
 }

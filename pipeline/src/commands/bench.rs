@@ -63,6 +63,7 @@ fn bench_decode(args: &BenchDecodeArgs) -> anyhow::Result<()> {
         decoders: decoders(&args.decoders)?,
         repeats: args.repeats,
         warmup: args.warmup,
+        batch: args.batch,
         ..DecodeBench::default()
     };
     let loaded = model_source::load(&args.model)?;

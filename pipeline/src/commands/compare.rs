@@ -1,8 +1,12 @@
 //! `monopass compare`: runs side by side, query by query.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use data::prepared::Card;
+use evaluator::EvaluatorError;
+use evaluator::answer::{AnswerEvaluation, AnsweredRun, answered_runs_table};
 use evaluator::evaluate::{RowName, RunBaseline, RunEvaluations, SetEvaluation, runs_table};
 use evaluator::measures::RankingMeasure;
 use evaluator::report::Report;
@@ -16,33 +20,69 @@ use crate::config::difference::differences;
 use crate::failure::{InputError, UsageError};
 use crate::origin::PROGRAM;
 use crate::run_folder::RunFolder;
+use crate::stages::answer::ANSWERS_FILE;
 use crate::stages::evaluate::EVALUATIONS_FILE;
 use crate::write_whole::{read_json, write_whole};
 
-/// Compares the rankings of runs.
+/// Compares the rankings of runs, and their answers.
 ///
 /// # Errors
 /// A run without evaluation, a baseline that no run has, nothing in common.
 pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
-    let runs = args.runs.iter().map(|run| read(run)).collect::<anyhow::Result<Vec<_>>>()?;
-    for (place, run) in runs.iter().enumerate() {
-        if runs[..place].iter().any(|other| other.run == run.run) {
-            let message = format!("two runs are called `{}`", run.run);
-            return Err(UsageError::new(message, "give each run once; rename one of the folders").into());
-        }
-    }
+    let names = names(&args.runs)?;
     let measures =
         args.measures.iter().map(|name| Ok(name.parse()?)).collect::<anyhow::Result<Vec<RankingMeasure>>>()?;
     let baseline = args.baseline.as_deref().map_or(Ok(RunBaseline::Counterpart), row_name)?;
-    let table = runs_table(&runs, &baseline, &measures, &Bootstrap::default())
-        .map_err(|error| UsageError::new(error.to_string(), "`monopass runs show RUN` lists a run's rows"))?;
+    let (mut ranked, mut answered) = (Vec::new(), Vec::new());
+    for (name, run) in names.iter().zip(&args.runs) {
+        let (rankings, answers) = (rankings(name, run)?, answers(name, run)?);
+        if rankings.is_none() && answers.is_none() {
+            let message = format!("`{}` has no evaluation: there is no `tables/{EVALUATIONS_FILE}`", run.display());
+            return Err(InputError::new(message, "evaluate the run first, or give another folder").into());
+        }
+        ranked.extend(rankings);
+        answered.extend(answers);
+    }
+    let hint =
+        |error: EvaluatorError| UsageError::new(error.to_string(), "`monopass runs show RUN` lists a run's rows");
+    let mut tables = Vec::new();
+    if !ranked.is_empty() {
+        tables.push(runs_table(&ranked, &baseline, &measures, &Bootstrap::default()).map_err(hint)?);
+    }
+    if !answered.is_empty() {
+        tables.push(answered_runs_table(&answered, &baseline, &Bootstrap::default()).map_err(hint)?);
+    }
+    for (kind, of_kind) in [("rankings", ranked.len()), ("answers", answered.len())] {
+        if of_kind > 0 && of_kind < names.len() {
+            tracing::warn!("{of_kind} of {} runs have {kind}: the others are not in that table", names.len());
+        }
+    }
     if let Some(folder) = &args.out {
-        write(&table, &runs, settings(&args.runs)?, folder)?;
+        write(&tables, &names, settings(&args.runs)?, folder)?;
     }
     if args.json {
-        return print_json(&json!({ "table": table }));
+        return print_json(&json!({ "table": tables[0], "tables": tables }));
     }
-    print_table(&table)
+    tables.iter().try_for_each(print_table)
+}
+
+/// Names of the runs: those of their folders.
+fn names(runs: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for run in runs {
+        let full = run.canonicalize().map_err(|error| {
+            let message = format!("there is no run `{}`: {error}", run.display());
+            InputError::new(message, "`monopass runs ls` lists the runs")
+        })?;
+        let name =
+            full.file_name().map_or_else(|| run.display().to_string(), |name| name.to_string_lossy().into_owned());
+        if names.contains(&name) {
+            let message = format!("two runs are called `{name}`");
+            return Err(UsageError::new(message, "give each run once; rename one of the folders").into());
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 /// Where the runs' settings differ; a run without its resolved file has an empty column.
@@ -58,16 +98,28 @@ fn settings(runs: &[PathBuf]) -> anyhow::Result<Option<Table>> {
     Ok(differences("Settings that differ", &settings))
 }
 
-fn read(run: &Path) -> anyhow::Result<RunEvaluations> {
-    let file = run.join("tables").join(EVALUATIONS_FILE);
+fn rankings(name: &str, run: &Path) -> anyhow::Result<Option<RunEvaluations>> {
+    let file = RunFolder::at(run).tables().join(EVALUATIONS_FILE);
     if !file.exists() {
-        let message = format!("`{}` has no evaluation: there is no `{}`", run.display(), file.display());
-        return Err(InputError::new(message, "evaluate the run first, or give another folder").into());
+        return Ok(None);
     }
     let evaluations: Vec<SetEvaluation> = read_json(&file)?;
-    let full = run.canonicalize().with_context(|| format!("cannot find `{}`", run.display()))?;
-    let name = full.file_name().map_or_else(|| run.display().to_string(), |name| name.to_string_lossy().into_owned());
-    Ok(RunEvaluations { run: name, evaluations })
+    Ok((!evaluations.is_empty()).then(|| RunEvaluations { run: name.to_owned(), evaluations }))
+}
+
+/// Two runs asked the same when their sets were prepared from the same files by the same settings.
+fn answers(name: &str, run: &Path) -> anyhow::Result<Option<AnsweredRun>> {
+    let folder = RunFolder::at(run);
+    let file = folder.tables().join(ANSWERS_FILE);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let evaluations: Vec<AnswerEvaluation> = read_json(&file)?;
+    let mut contents = BTreeMap::new();
+    for set in evaluations.iter().map(|evaluation| &evaluation.set).filter(|set| folder.set(set).exists()) {
+        contents.insert(set.clone(), Card::read(&folder.set(set))?.content_hash);
+    }
+    Ok((!evaluations.is_empty()).then(|| AnsweredRun { run: name.to_owned(), evaluations, contents }))
 }
 
 fn row_name(text: &str) -> anyhow::Result<RunBaseline> {
@@ -86,17 +138,16 @@ fn row_name(text: &str) -> anyhow::Result<RunBaseline> {
 }
 
 /// The table in every format, and a page.
-fn write(table: &Table, runs: &[RunEvaluations], settings: Option<Table>, folder: &Path) -> anyhow::Result<()> {
+fn write(tables: &[Table], runs: &[String], settings: Option<Table>, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    for format in TableFormat::ALL {
+    for (table, format) in tables.iter().flat_map(|table| TableFormat::ALL.map(|format| (table, format))) {
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
         write_whole(&path, table.render(format).as_bytes())?;
     }
-    let names: Vec<&str> = runs.iter().map(|run| run.run.as_str()).collect();
     let page = Report {
-        title: names.join(" and "),
-        summary: "Runs side by side, query by query.".to_owned(),
-        tables: [table.clone()].into_iter().chain(settings).collect(),
+        title: runs.join(" and "),
+        summary: "Runs side by side, on the same queries and texts.".to_owned(),
+        tables: tables.iter().cloned().chain(settings).collect(),
         environment: vec![
             ("program".to_owned(), PROGRAM.to_owned()),
             ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::print_json;
+use super::{print_json, sweep, table};
 use crate::config::check::load_checked;
-use crate::config::problem::ConfigError;
+use crate::config::load::ConfigSource;
 use crate::config::reference::reference_page;
 use crate::config::resolved::to_yaml;
 use crate::config::schema::editor_schema;
-use crate::failure::UsageError;
+use crate::failure::{UsageError, in_full};
 
 /// Lists experiment files with the first comment line of each.
 ///
@@ -59,23 +59,37 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks files and names every fault.
+/// Checks files, of experiments, tables and sweeps, and names every fault.
 ///
 /// # Errors
 /// When any file has a fault.
 pub fn check(files: &[PathBuf], set: &[String]) -> anyhow::Result<()> {
-    let mut faults: Vec<ConfigError> = Vec::new();
+    let mut faults = Vec::new();
     for file in files {
-        match load_checked(file, set) {
-            Ok(_) => println!("{}: fine", file.display()),
+        match check_one(file, set) {
+            Ok(kind) => println!("{}: fine{kind}", file.display()),
             Err(error) => faults.push(error),
         }
     }
     let Some(last) = faults.pop() else { return Ok(()) };
     for fault in faults {
-        tracing::error!("{fault}");
+        tracing::error!("{}", in_full(&fault));
     }
-    Err(last.into())
+    Err(last)
+}
+
+/// What kind of file it is, where it is no experiment: by the keys that only tables and sweeps have.
+fn check_one(file: &Path, set: &[String]) -> anyhow::Result<&'static str> {
+    let source = ConfigSource::read(file, &[])?;
+    let has = |of_kind: [&str; 2]| source.keys().iter().any(|key| of_kind.contains(key));
+    if has(["columns", "rows"]) {
+        return table::load(file).map(|_| ", a table");
+    }
+    if has(["experiment", "over"]) {
+        return sweep::load(file, None).map(|_| ", a sweep");
+    }
+    load_checked(file, set)?;
+    Ok("")
 }
 
 /// Prints a file as it is understood.

@@ -27,7 +27,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<()> {
             .iter()
             .map(|finding| (finding.name.to_owned(), json!({"found": finding.found, "trouble": finding.trouble})))
             .collect();
-        return print_json(&json!({"version": env!("CARGO_PKG_VERSION"), "findings": lines}));
+        return print_json(&json!({"version": env!("MONOPASS_VERSION"), "findings": lines}));
     }
     println!("monopass    {}", env!("MONOPASS_VERSION"));
     for finding in &findings {

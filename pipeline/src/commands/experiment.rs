@@ -16,6 +16,7 @@ use crate::config::resolved::to_yaml;
 use crate::failure::UsageError;
 use crate::interrupt::StopFlag;
 use crate::logging;
+use crate::origin::PROGRAM;
 use crate::run_folder::{FolderLock, RunFolder};
 use crate::stages::{Experiment, answer, evaluate, heads, plan, prepare, report, train};
 use crate::write_whole::write_whole;
@@ -60,7 +61,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         Err(error) => (None, Err(error)),
     };
     experiment.agree(begun)?;
-    tracing::debug!("monopass {}: {}", env!("CARGO_PKG_VERSION"), std::env::args().collect::<Vec<_>>().join(" "));
+    tracing::debug!("{PROGRAM}: {}", std::env::args().collect::<Vec<_>>().join(" "));
     if matches!(until, Until::Evaluate | Until::Report) && experiment.ranks.is_main() {
         train::warn_of_other_settings(&experiment);
     }
@@ -115,7 +116,11 @@ fn finish(experiment: &Experiment<'_>, tables: &[evaluator::table::Table], as_js
     }
     let stages = experiment.stages().iter().map(|stage| folder.model(&stage.name));
     let models = stages.map(|model| ("model", model));
-    let kept = models.chain([("predictions", folder.predictions()), ("report", folder.report()), ("run", folder.root().to_owned())]);
+    let kept = models.chain([
+        ("predictions", folder.predictions()),
+        ("report", folder.report()),
+        ("run", folder.root().to_owned()),
+    ]);
     for (name, path) in kept.filter(|(_, path)| path.exists()) {
         tracing::info!("{name}: {}", path.display());
     }

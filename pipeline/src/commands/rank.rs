@@ -10,7 +10,7 @@ use data::sources::{JsonlConfig, RankingSetConfig, RetrieveResultsConfig, Source
 use data::{DataError, RankingSample, TrecRun, trec_run};
 use evaluator::decode::{BuildDecoder, DecoderKind, RepairCounts};
 use evaluator::evaluate::{DecoderLine, Predictions};
-use evaluator::sliding::{Reranked, WindowConfig, rerank};
+use evaluator::sliding::{Reranked, WindowConfig, rerank_batch};
 use serde_json::json;
 
 use super::bench::decoder;
@@ -34,8 +34,9 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     if let Some(problem) = window.validate().first() {
         return Err(UsageError::new(problem.clone(), "the defaults are `--window 20 --stride 10`").into());
     }
-    if args.top_k == 0 || args.max_queries == Some(0) {
-        return Err(UsageError::new("nothing would be ranked", "`--top-k` and `--max-queries` are at least 1").into());
+    if args.top_k == 0 || args.max_queries == Some(0) || args.batch == 0 {
+        let hint = "`--top-k`, `--max-queries` and `--batch` are at least 1";
+        return Err(UsageError::new("nothing would be ranked", hint).into());
     }
     let samples = candidates(args)?;
     let loaded = model_source::load(&args.model)?;
@@ -62,11 +63,11 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     if !ranked.is_empty() {
         tracing::info!("going on with `{}`: {} of {} queries", part.display(), ranked.len(), samples.len());
     }
-    let rank = |head: &RankingSample| {
-        let ranking = rerank(&loaded.model, decoder.as_ref(), &prompts, head, &window)?;
-        Ok(DecoderLine::once(&kind.to_string(), ranking))
+    let rank = |heads: &[&RankingSample]| {
+        let rankings = rerank_batch(&loaded.model, decoder.as_ref(), &prompts, heads, &window)?;
+        Ok(rankings.into_iter().map(|ranking| DecoderLine::once(&kind.to_string(), ranking)).collect())
     };
-    let done = rank_all(&heads, &mut ranked, &part, rank);
+    let done = rank_all(&heads, args.batch, &mut ranked, &part, rank);
     if ranked.is_empty() {
         // nothing to go on with
         let _ = std::fs::remove_file(&part);
@@ -82,24 +83,28 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     tell(args, &kind, &rankings)
 }
 
-/// Ranks what was not ranked before, a query at a time.
+/// Ranks what was not ranked before, `batch` queries at a time.
 fn rank_all(
     heads: &[RankingSample],
+    batch: usize,
     ranked: &mut Predictions,
     part: &Path,
-    rank: impl Fn(&RankingSample) -> anyhow::Result<DecoderLine>,
+    rank: impl Fn(&[&RankingSample]) -> anyhow::Result<Vec<DecoderLine>>,
 ) -> anyhow::Result<()> {
     let stop = StopFlag::listen()?;
     let mut progress = SetProgress::new("ranking", "queries");
-    for (number, head) in heads.iter().enumerate() {
+    let open: Vec<&RankingSample> = heads.iter().filter(|head| ranked.get(&head.query_id).is_none()).collect();
+    let mut done = heads.len() - open.len();
+    for batch in open.chunks(batch) {
         if stop.is_set() {
             let saved = format!("ranked queries are kept in `{}`; the same command goes on from there", part.display());
             return Err(Interrupted { saved }.into());
         }
-        if ranked.get(&head.query_id).is_none() {
-            ranked.add(head, vec![rank(head)?])?;
+        for (head, line) in batch.iter().zip(rank(batch)?) {
+            ranked.add(head, vec![line])?;
         }
-        progress.show(number + 1, heads.len());
+        done += batch.len();
+        progress.show(done, heads.len());
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::failure::Interrupted;
 use crate::interrupt::StopFlag;
 use crate::sweep::config::SweepConfig;
 use crate::sweep::jobs::Job;
+use crate::sweep::page::page;
 use crate::sweep::run::{JobEnd, run_all};
 use crate::sweep::table::combined;
 use crate::write_whole::{write_json, write_whole};
@@ -22,19 +23,8 @@ use crate::write_whole::{write_json, write_whole};
 /// # Errors
 /// A sweep file or a run's settings that are wrong, a process that cannot be started, or runs that failed.
 pub fn run(file: &Path, dry_run: bool, jobs: Option<usize>, as_json: bool) -> anyhow::Result<()> {
-    let source = ConfigSource::read(file, &[])?;
-    let mut sweep: SweepConfig = source.decode()?;
-    sweep.jobs = jobs.unwrap_or(sweep.jobs);
-    let problems = sweep.check();
-    if !problems.is_empty() {
-        return Err(source.error(problems).into());
-    }
-    let runs = sweep.runs();
     // Every run's settings are checked before the first one starts.
-    for job in &runs {
-        let overrides: Vec<String> = job.arguments[2..].iter().filter(|text| *text != "--set").cloned().collect();
-        load_checked(&sweep.experiment, &overrides).with_context(|| format!("run `{}`", job.name))?;
-    }
+    let (sweep, runs) = load(file, jobs)?;
     if dry_run {
         return list(&runs, as_json);
     }
@@ -49,6 +39,7 @@ pub fn run(file: &Path, dry_run: bool, jobs: Option<usize>, as_json: bool) -> an
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
         write_whole(&path, table.render(format).as_bytes())?;
     }
+    page(&sweep.name, &runs, &ends, &table)?.write(&folder.join("report.html"))?;
     if as_json {
         print_json(&json!({"sweep": folder, "runs": states, "table": table}))?;
     } else if table.rows.is_empty() {
@@ -56,8 +47,29 @@ pub fn run(file: &Path, dry_run: bool, jobs: Option<usize>, as_json: bool) -> an
     } else {
         print_table(&table)?;
     }
+    tracing::info!("report: {}", folder.join("report.html").display());
     tracing::info!("sweep: {}", folder.display());
     finish(&runs, &ends)
+}
+
+/// Reads a sweep file, with another number of jobs where one is given, and checks the settings of its runs.
+///
+/// # Errors
+/// When the file or a run's settings are wrong.
+pub(super) fn load(file: &Path, jobs: Option<usize>) -> anyhow::Result<(SweepConfig, Vec<Job>)> {
+    let source = ConfigSource::read(file, &[])?;
+    let mut sweep: SweepConfig = source.decode()?;
+    sweep.jobs = jobs.unwrap_or(sweep.jobs);
+    let problems = sweep.check();
+    if !problems.is_empty() {
+        return Err(source.error(problems).into());
+    }
+    let runs = sweep.runs();
+    for job in &runs {
+        let overrides: Vec<String> = job.arguments[2..].iter().filter(|text| *text != "--set").cloned().collect();
+        load_checked(&sweep.experiment, &overrides).with_context(|| format!("run `{}`", job.name))?;
+    }
+    Ok((sweep, runs))
 }
 
 fn list(runs: &[Job], as_json: bool) -> anyhow::Result<()> {

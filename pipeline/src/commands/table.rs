@@ -38,24 +38,10 @@ pub struct Files<'a> {
 /// # Errors
 /// A table or experiment file that is wrong, or a signal.
 pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyhow::Result<()> {
-    let source = ConfigSource::read(file, &[])?;
-    let paper: PaperTable = source.decode()?;
-    let problems = paper.check();
-    if !problems.is_empty() {
-        return Err(source.error(problems).into());
-    }
     // All files are checked before the first run starts.
-    let mut configs = BTreeMap::new();
-    for (name, experiment) in &paper.experiments {
-        let config = load_checked(&experiment.file, &experiment.set).with_context(|| format!("experiment `{name}`"))?;
-        configs.insert(name, config);
-    }
-    let problems = check_rows(&paper, &configs);
-    if !problems.is_empty() {
-        return Err(source.error(problems).into());
-    }
+    let (paper, configs) = load(file)?;
     let folder = |config: &ExperimentConfig| RunFolder::new(&config.output_dir, &config.name);
-    let folders: BTreeMap<&String, RunFolder> = configs.iter().map(|(name, config)| (*name, folder(config))).collect();
+    let folders: BTreeMap<&String, RunFolder> = configs.iter().map(|(name, config)| (name, folder(config))).collect();
     let kept = files.kept.map(read_kept).transpose()?;
     let mut found = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
@@ -87,6 +73,26 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         return print_json(&json!({ "table": table }));
     }
     print_table(&table)
+}
+
+/// Reads a table file and the experiments it names.
+///
+/// # Errors
+/// When one of them is wrong, or a row asks for what its experiment does not have.
+pub(super) fn load(file: &Path) -> anyhow::Result<(PaperTable, BTreeMap<String, ExperimentConfig>)> {
+    let source = ConfigSource::read(file, &[])?;
+    let paper: PaperTable = source.decode()?;
+    let problems = paper.check();
+    if !problems.is_empty() {
+        return Err(source.error(problems).into());
+    }
+    let mut configs = BTreeMap::new();
+    for (name, experiment) in &paper.experiments {
+        let config = load_checked(&experiment.file, &experiment.set).with_context(|| format!("experiment `{name}`"))?;
+        configs.insert(name.clone(), config);
+    }
+    let problems = check_rows(&paper, &configs);
+    if problems.is_empty() { Ok((paper, configs)) } else { Err(source.error(problems).into()) }
 }
 
 /// Does an experiment in a process of its own; finished stages are skipped there. The reason when it fails.

@@ -27,7 +27,7 @@ pub(super) fn check(config: &ExperimentConfig, problems: &mut Vec<Problem>) {
     }
     problems.extend(evaluate.validate().iter().map(|text| spoken_by_component("evaluate", text)));
     check_lists(config, problems);
-    check_heads(config, problems);
+    super::check_heads::check(config, problems);
 }
 
 /// Lists longer than the identifiers allow are read through the window; the window itself must be nameable.
@@ -55,30 +55,4 @@ fn check_lists(config: &ExperimentConfig, problems: &mut Vec<Problem>) {
         let hint = format!("write `identifiers: alphabetic` in `data.prompt`, or leave `{kind}` out");
         problems.push(Problem::new("evaluate.decoders", text).hint(hint));
     }
-}
-
-/// Decoders with heads need the section that trains them; its sets must be there.
-fn check_heads(config: &ExperimentConfig, problems: &mut Vec<Problem>) {
-    let Some(evaluate) = &config.evaluate else { return };
-    let headed = evaluate.decoders.iter().find(|kind| kind.head().is_some());
-    let Some(heads) = &config.heads else {
-        if let Some(kind) = headed {
-            let text = format!("`{kind}` needs a trained head, and the file has no section `heads`");
-            let hint = "write `heads: {train: SET, validation: SET}`; sets are those of `data.sets`";
-            problems.push(Problem::new("evaluate.decoders", text).hint(hint));
-        }
-        return;
-    };
-    let sets: Vec<&str> = config.data.sets.keys().map(String::as_str).collect();
-    for (key, names) in [("train", &heads.train), ("validation", &heads.validation)] {
-        if names.0.is_empty() {
-            problems.push(Problem::new(format!("heads.{key}"), "empty, wanted the name of a data set"));
-        }
-        for name in names.0.iter().filter(|name| !sets.contains(&name.as_str())) {
-            let problem = Problem::new(format!("heads.{key}"), format!("there is no data set `{name}`"));
-            problems.push(problem.hint(suggestion(name, &sets)));
-        }
-    }
-    problems.extend(heads.one_pass.validate().iter().map(|text| spoken_by_component("heads.one_pass", text)));
-    problems.extend(heads.draft.validate().iter().map(|text| spoken_by_component("heads.draft", text)));
 }

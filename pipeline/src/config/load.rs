@@ -72,6 +72,12 @@ impl ConfigSource {
         Self::from_text(&self.file, self.text.clone(), &[])
     }
 
+    /// Keys of the file's outermost level.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&str> {
+        self.written.as_mapping().into_iter().flatten().filter_map(|(key, _)| key.as_str()).collect()
+    }
+
     /// The typed value.
     ///
     /// # Errors

@@ -91,7 +91,8 @@ pub struct TableColumn {
     /// Column of the experiments' tables. Default: `key`.
     #[serde(default)]
     pub from: Option<String>,
-    /// Columns whose mean it is, by their keys, instead of a column of the experiments. Empty where one of them is not run; without an interval.
+    /// Columns whose mean it is, by their keys, instead of a column of the experiments. Not run where one of them is not; without an interval. `from`, `table` and `where`
+    /// have no place beside it.
     #[serde(default)]
     pub mean_of: Vec<String>,
     /// Which of the experiments' tables, where not the row's: `cost`.
@@ -169,11 +170,25 @@ impl PaperTable {
             problems.push(Problem::new("name", format!("got \"{}\", wanted {wanted}", self.name)));
         }
         let keys: Vec<&str> = self.columns.iter().map(|column| column.key.as_str()).collect();
+        for (place, key) in keys.iter().enumerate().filter(|(place, key)| keys[..*place].contains(key)) {
+            problems.push(Problem::new(format!("columns[{place}].key"), format!("two columns have the key \"{key}\"")));
+        }
+        for (place, row) in self.rows.iter().enumerate() {
+            if self.rows[..place].iter().any(|other| other.label == row.label) {
+                let message = format!("two rows are called \"{}\"; `--kept` could not tell them apart", row.label);
+                problems.push(Problem::new(format!("rows[{place}].label"), message));
+            }
+        }
         let of_runs = |key: &str| self.columns.iter().any(|column| column.key == key && column.mean_of.is_empty());
         for (place, column) in self.columns.iter().enumerate() {
+            let own = column.from.is_some() || column.table.is_some() || !column.r#where.is_empty();
+            if own && !column.mean_of.is_empty() {
+                let message = "`from`, `table` and `where` have no place beside it: it is made of other columns";
+                problems.push(Problem::new(format!("columns[{place}].mean_of"), message));
+            }
             for key in column.mean_of.iter().filter(|key| !of_runs(key)) {
                 let message = format!("got \"{key}\", wanted the key of a column that is no mean itself");
-                problems.push(Problem::new(format!("columns.{place}.mean_of"), message));
+                problems.push(Problem::new(format!("columns[{place}].mean_of"), message));
             }
         }
         for (place, plot) in self.plots.iter().enumerate() {
@@ -188,11 +203,11 @@ impl PaperTable {
             if let Some(name) = row.experiment.as_ref().filter(|name| !self.experiments.contains_key(*name)) {
                 let known: Vec<&str> = self.experiments.keys().map(String::as_str).collect();
                 let message = format!("got \"{name}\", wanted one of `experiments`: {}", known.join(", "));
-                problems.push(Problem::new(format!("rows.{place}.experiment"), message));
+                problems.push(Problem::new(format!("rows[{place}].experiment"), message));
             }
             for key in row.paper.keys().filter(|key| !keys.contains(&key.as_str())) {
                 let message = format!("no column has this key; there are {}", keys.join(", "));
-                problems.push(Problem::new(format!("rows.{place}.paper.{key}"), message));
+                problems.push(Problem::new(format!("rows[{place}].paper.{key}"), message));
             }
         }
         problems

@@ -128,14 +128,8 @@ fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Va
         .chain(&column.r#where)
         .map(|(key, value)| Ok((place(key)?, value.as_str())))
         .collect::<Result<_, String>>()?;
-    let says = |cells: &&Vec<Cell>| {
-        asked.iter().all(|(place, value)| match &cells[*place] {
-            Cell::Text(text) => text == value,
-            Cell::Empty => value.is_empty(),
-            _ => false,
-        })
-    };
-    let cells = table.rows.iter().find(says).ok_or_else(|| {
+    let all = |cells: &&Vec<Cell>| asked.iter().all(|(place, value)| says(&cells[*place], value));
+    let cells = table.rows.iter().find(all).ok_or_else(|| {
         let words: Vec<String> =
             asked.iter().map(|(at, value)| format!("{} {value}", table.columns[*at].key)).collect();
         format!("the run has no row with {}", words.join(", "))
@@ -147,15 +141,24 @@ fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Va
     Ok(Some(Value { value: value.value * scale, interval, paper: None, mark: String::new() }))
 }
 
+/// An empty cell says nothing, and that can be asked for.
+fn says(cell: &Cell, value: &str) -> bool {
+    match cell {
+        Cell::Text(text) => text == value,
+        Cell::Empty => value.is_empty(),
+        _ => false,
+    }
+}
+
 /// Whether a row of the run says what the row asks for.
 fn has_row(table: &Table, row: &TableRow) -> bool {
-    let says = |cells: &Vec<Cell>| {
+    let asked = |cells: &Vec<Cell>| {
         row.r#where.iter().all(|(key, value)| {
             let place = table.columns.iter().position(|own| own.key == *key);
-            place.is_some_and(|place| matches!(&cells[place], Cell::Text(text) if text == value))
+            place.is_some_and(|place| says(&cells[place], value))
         })
     };
-    table.rows.iter().any(says)
+    table.rows.iter().any(asked)
 }
 
 /// Key of the column with ours minus the paper's: a name that no column of a run has.

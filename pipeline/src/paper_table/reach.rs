@@ -14,20 +14,20 @@ use crate::config::problem::{Problem, suggestion};
 type Asking<'a> = (usize, &'a TableRow, &'a ExperimentConfig);
 
 /// What rows ask for and their experiment does not have; what columns ask for and no row's experiment has.
-pub fn check_rows(table: &PaperTable, experiments: &BTreeMap<&String, ExperimentConfig>) -> Vec<Problem> {
+pub fn check_rows(table: &PaperTable, experiments: &BTreeMap<String, ExperimentConfig>) -> Vec<Problem> {
     let experiment = |row: &TableRow| experiments.get(row.experiment.as_ref()?);
     let rows = table.rows.iter().enumerate();
     let rows: Vec<Asking<'_>> = rows.filter_map(|(at, row)| Some((at, row, experiment(row)?))).collect();
     let mut problems = Vec::new();
     for (at, row, config) in &rows {
-        match Reach::of(config, row.table) {
-            None => problems.push(lacking(format!("rows[{at}].table"), row.table)),
+        match Reach::of(row, config, row.table) {
+            None => problems.push(lacking(row, format!("rows[{at}].table"), row.table)),
             Some(reach) => problems.extend(reach.check_where(&format!("rows[{at}]"), &row.r#where)),
         }
     }
     // Rows without their table are told once, not again for each column.
     let rows: Vec<&Asking<'_>> =
-        rows.iter().filter(|(_, row, config)| Reach::of(config, row.table).is_some()).collect();
+        rows.iter().filter(|(_, row, config)| Reach::of(row, config, row.table).is_some()).collect();
     for (at, column) in table.columns.iter().enumerate().filter(|(_, column)| column.mean_of.is_empty()) {
         let of_rows: Vec<_> = rows.iter().map(|(_, row, config)| check_column(at, column, row, config)).collect();
         if of_rows.iter().all(|problems| !problems.is_empty()) {
@@ -39,23 +39,31 @@ pub fn check_rows(table: &PaperTable, experiments: &BTreeMap<&String, Experiment
 
 fn check_column(at: usize, column: &TableColumn, row: &TableRow, config: &ExperimentConfig) -> Vec<Problem> {
     let table = column.table.unwrap_or(row.table);
-    let Some(reach) = Reach::of(config, table) else { return vec![lacking(format!("columns[{at}].table"), table)] };
+    let Some(reach) = Reach::of(row, config, table) else {
+        return vec![lacking(row, format!("columns[{at}].table"), table)];
+    };
     let (key, name) = column.from.as_ref().map_or(("key", &column.key), |from| ("from", from));
     let mut problems = reach.check_where(&format!("columns[{at}]"), &column.r#where);
     problems.extend((!reach.figures.contains(name)).then(|| {
-        let message = format!("`{}` of the experiment has no column `{name}`", table.name());
+        let message = format!("`{}` of experiment `{}` has no column `{name}`", table.name(), reach.experiment);
         Problem::new(format!("columns[{at}].{key}"), message).hint(suggest(name, &reach.figures))
     }));
     problems
 }
 
-fn lacking(path: String, table: RunTable) -> Problem {
-    let section = if table == RunTable::Answers { "answer" } else { "evaluate" };
-    Problem::new(path, format!("the experiment has no section `{section}`, so no table `{}`", table.name()))
+fn lacking(row: &TableRow, path: String, table: RunTable) -> Problem {
+    let wanted = match table {
+        RunTable::Answers => "section `answer`",
+        RunTable::Fidelity => "`evaluate` with a reference decoder",
+        _ => "section `evaluate`",
+    };
+    let experiment = row.experiment.as_deref().unwrap_or_default();
+    Problem::new(path, format!("experiment `{experiment}` has no {wanted}, so no table `{}`", table.name()))
 }
 
 /// What can stand in one of an experiment's tables.
-struct Reach {
+struct Reach<'a> {
+    experiment: &'a str,
     table: RunTable,
     /// Keys of its columns of numbers.
     figures: Vec<String>,
@@ -63,34 +71,37 @@ struct Reach {
     names: Vec<(String, Option<Vec<String>>)>,
 }
 
-impl Reach {
-    /// None where the experiment makes no such table.
-    fn of(config: &ExperimentConfig, table: RunTable) -> Option<Self> {
+impl<'a> Reach<'a> {
+    /// None where the row's experiment makes no such table.
+    fn of(row: &'a TableRow, config: &ExperimentConfig, table: RunTable) -> Option<Self> {
+        let of_columns = |empty: &Table, known: &dyn Fn(&str) -> Option<Vec<String>>| {
+            let of_kind = |kind: ColumnKind| empty.columns.iter().filter(move |column| column.kind == kind);
+            Self {
+                experiment: row.experiment.as_deref().unwrap_or_default(),
+                table,
+                figures: of_kind(ColumnKind::Number).map(|column| column.key.clone()).collect(),
+                names: of_kind(ColumnKind::Text).map(|column| (column.key.clone(), known(&column.key))).collect(),
+            }
+        };
         if table == RunTable::Answers {
             let answer = config.answer.as_ref()?;
-            return Some(Self::of_columns(table, &answers_table(&[], answer).ok()?, |key| of_answers(answer, key)));
+            return Some(of_columns(&answers_table(&[], answer).ok()?, &|key| of_answers(answer, key)));
         }
         let evaluate = config.evaluate.as_ref()?;
         let empty = match table {
             RunTable::Comparison => comparison_table(&[], evaluate),
-            RunTable::Fidelity => fidelity_table(&[]),
+            RunTable::Fidelity => {
+                evaluate.fidelity_reference()?;
+                fidelity_table(&[])
+            }
             RunTable::Cost => cost_table(&[]),
             RunTable::Results | RunTable::Answers => results_table(&[], evaluate),
         };
-        let mut reach = Self::of_columns(table, &empty, |key| of_ranking(evaluate, key));
+        let mut reach = of_columns(&empty, &|key| of_ranking(evaluate, table, key));
         if table == RunTable::Results {
             reach.figures.splice(0..0, evaluate.measures.iter().map(ToString::to_string));
         }
         Some(reach)
-    }
-
-    fn of_columns(table: RunTable, empty: &Table, known: impl Fn(&str) -> Option<Vec<String>>) -> Self {
-        let of_kind = |kind: ColumnKind| empty.columns.iter().filter(move |column| column.kind == kind);
-        Self {
-            table,
-            figures: of_kind(ColumnKind::Number).map(|column| column.key.clone()).collect(),
-            names: of_kind(ColumnKind::Text).map(|column| (column.key.clone(), known(&column.key))).collect(),
-        }
     }
 
     fn check_where(&self, path: &str, asked: &BTreeMap<String, String>) -> Vec<Problem> {
@@ -102,7 +113,8 @@ impl Reach {
                 return Some(Problem::new(path, message).hint(suggest(key, &keys)));
             };
             let known = known.as_ref().filter(|known| !known.contains(value))?;
-            Some(Problem::new(path, format!("the experiment has no `{value}`")).hint(suggest(value, known)))
+            let message = format!("experiment `{}` has no `{value}` there", self.experiment);
+            Some(Problem::new(path, message).hint(suggest(value, known)))
         };
         asked.iter().filter_map(check).collect()
     }
@@ -123,14 +135,13 @@ fn of_answers(answer: &AnswerConfig, key: &str) -> Option<Vec<String>> {
     }
 }
 
-fn of_ranking(evaluate: &EvaluateConfig, key: &str) -> Option<Vec<String>> {
+fn of_ranking(evaluate: &EvaluateConfig, table: RunTable, key: &str) -> Option<Vec<String>> {
+    // The first stage has a row of results, which names no decoder.
+    let first_stage = |name: &str| (table == RunTable::Results).then(|| name.to_owned()).into_iter();
     match key {
         "set" => Some(evaluate.sets.clone()),
-        "model" => Some(std::iter::once("first stage".to_owned()).chain(evaluate.models.iter().cloned()).collect()),
-        // The first stage's row names no decoder.
-        "decoder" => {
-            Some(std::iter::once(String::new()).chain(evaluate.decoders.iter().map(|decoder| decoder.name())).collect())
-        }
+        "model" => Some(first_stage("first stage").chain(evaluate.models.iter().cloned()).collect()),
+        "decoder" => Some(first_stage("").chain(evaluate.decoders.iter().map(|decoder| decoder.name())).collect()),
         "measure" => Some(evaluate.measures.iter().map(|measure| measure.label()).collect()),
         _ => None,
     }
@@ -154,10 +165,9 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
         let mut config: ExperimentConfig =
             crate::config::decode::decode(serde_yaml::from_str(EXPERIMENT).unwrap()).unwrap();
         config.fill_in();
-        let name = "e".to_owned();
         let words =
             |problem: Problem| format!("{}: {} ({})", problem.path, problem.message, problem.hint.unwrap_or_default());
-        check_rows(&table, &BTreeMap::from([(&name, config)])).into_iter().map(words).collect()
+        check_rows(&table, &BTreeMap::from([("e".to_owned(), config)])).into_iter().map(words).collect()
     }
 
     const COLUMNS: &str =
@@ -182,15 +192,15 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
         assert_eq!(
             found(&row("{model: untrained, decoder: single_tokn, modle: base}"), COLUMNS),
             [
-                "rows[0].where.decoder: the experiment has no `single_tokn` (did you mean `single_token`?)",
-                "rows[0].where.model: the experiment has no `untrained` (known here: `first stage`, `base`)",
+                "rows[0].where.decoder: experiment `e` has no `single_tokn` there (did you mean `single_token`?)",
+                "rows[0].where.model: experiment `e` has no `untrained` there (known here: `first stage`, `base`)",
                 "rows[0].where.modle: rows of `results` are not told apart by `modle` (did you mean `model`?)",
             ]
         );
         let answers = "[{label: a, experiment: e, table: answers, where: {model: base}}]";
         assert_eq!(
             found(answers, COLUMNS)[0],
-            "rows[0].table: the experiment has no section `answer`, so no table `answers` ()"
+            "rows[0].table: experiment `e` has no section `answer`, so no table `answers` ()"
         );
     }
 
@@ -198,9 +208,9 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
     fn columns_are_named_where_no_row_can_have_them() {
         let columns = "[{key: n, label: N, from: ndcg_cut_5, where: {set: dl22}}, {key: tau, label: T, from: kendal_tau, table: fidelity}]";
         let expected = [
-            "columns[0].where.set: the experiment has no `dl22` (did you mean `dl21`?)",
-            "columns[0].from: `results` of the experiment has no column `ndcg_cut_5` (did you mean `ndcg_cut_10`?)",
-            "columns[1].from: `fidelity` of the experiment has no column `kendal_tau` (did you mean `kendall_tau`?)",
+            "columns[0].where.set: experiment `e` has no `dl22` there (did you mean `dl21`?)",
+            "columns[0].from: `results` of experiment `e` has no column `ndcg_cut_5` (did you mean `ndcg_cut_10`?)",
+            "columns[1].from: `fidelity` of experiment `e` has no column `kendal_tau` (did you mean `kendall_tau`?)",
         ];
         assert_eq!(found(&row("{model: base}"), columns), expected);
         let both = "[{label: a, experiment: e, where: {model: base}}, {label: b, experiment: e, table: fidelity, where: {model: base}}]";

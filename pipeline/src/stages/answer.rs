@@ -15,6 +15,7 @@ use evaluator::answer::{
 };
 use evaluator::table::Table;
 
+use super::evaluate::{remove_table, write_table};
 use super::overlap::{Overlap, question_hashes};
 use super::{Experiment, prepare, subject, train};
 use crate::failure::Interrupted;
@@ -22,7 +23,7 @@ use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
 use crate::origin::Origins;
 use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
-use crate::write_whole::{read_json, write_json, write_whole};
+use crate::write_whole::{read_json, write_json};
 
 /// File with all evaluations of answers, beside the tables.
 pub const ANSWERS_FILE: &str = "answer_evaluations.json";
@@ -55,11 +56,14 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
     write_json(&tables.join(ANSWERS_FILE), &evaluations)?;
     write_json(&tables.join(OVERLAPS_FILE), &overlaps)?;
     let table = answers_table(&evaluations, config)?;
-    for format in &config.table_formats {
-        let path = tables.join(format!("{}.{}", table.name, format.extension()));
-        write_whole(&path, table.render(*format).as_bytes())?;
-    }
+    remove_table(&tables, &table.name);
+    write_table(&tables, &table, &config.table_formats)?;
     Ok(Some(table))
+}
+
+/// The answers of a model to a set's questions, and what was measured on them.
+pub fn predictions_file(experiment: &Experiment<'_>, set: &str, model: &str, ending: &str) -> PathBuf {
+    experiment.folder.predictions().join(format!("{set}.{}.answers.{ending}", subject::file_name(model)))
 }
 
 /// One model on one set.
@@ -78,8 +82,7 @@ impl One<'_> {
     }
 
     fn file(&self, ending: &str) -> PathBuf {
-        let name = format!("{}.{}.answers.{ending}", self.set, subject::file_name(self.system.name()));
-        self.experiment.folder.predictions().join(name)
+        predictions_file(self.experiment, self.set, self.system.name(), ending)
     }
 
     /// The evaluation, done now or before; `loaded` keeps the model for the next set.
@@ -151,7 +154,8 @@ impl One<'_> {
         let mut progress = SetProgress::new(&format!("  {} on {}", self.system.name(), self.set), "texts");
         let mut answered_now = false;
         let lines = evaluate_answers(&job, &mut |now| {
-            answered_now = true;
+            // The last report comes though all was kept.
+            answered_now |= now.done < now.total;
             progress.show(now.done, now.total);
             if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

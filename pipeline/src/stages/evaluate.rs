@@ -17,7 +17,7 @@ use evaluator::evaluate::{
     evaluate, evaluate_share, fidelity_table, measure_memory, merge_shares, results_table,
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
-use evaluator::table::Table;
+use evaluator::table::{Table, TableFormat};
 
 use super::overlap::Overlap;
 use super::subject::{self, Subject};
@@ -27,6 +27,7 @@ use crate::head_parts::HeadParts;
 use crate::hub;
 use crate::model_source::ModelNote;
 use crate::origin::Origins;
+use crate::paper_table::config::RunTable;
 use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
@@ -313,13 +314,25 @@ fn write_tables(
     let folder = experiment.folder.tables();
     write_json(&folder.join(EVALUATIONS_FILE), &evaluations)?;
     let tables = tables_of(evaluations, config);
-    for table in &tables {
-        for format in &config.table_formats {
-            let path = folder.join(format!("{}.{}", table.name, format.extension()));
-            write_whole(&path, table.render(*format).as_bytes())?;
-        }
-    }
+    let of_rankings = RunTable::ALL.into_iter().filter(|table| *table != RunTable::Answers);
+    of_rankings.for_each(|table| remove_table(&folder, table.name()));
+    tables.iter().try_for_each(|table| write_table(&folder, table, &config.table_formats))?;
     Ok(tables)
+}
+
+/// A table that has no rows any more, or is not written in a format any more, would tell of an earlier run.
+pub(super) fn remove_table(folder: &Path, name: &str) {
+    for format in TableFormat::ALL {
+        let _ = fs::remove_file(folder.join(format!("{name}.{}", format.extension())));
+    }
+}
+
+pub(super) fn write_table(folder: &Path, table: &Table, formats: &[TableFormat]) -> anyhow::Result<()> {
+    for format in formats {
+        let path = folder.join(format!("{}.{}", table.name, format.extension()));
+        write_whole(&path, table.render(*format).as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The tables that have rows.

@@ -1,18 +1,14 @@
 //! The HTML report: tables, curves, plots, warnings, data cards, settings.
 
-use std::sync::Arc;
-
-use data::branched::{BranchPrompts, ColumnarTexts, Learned};
 use data::prepared::Card;
 use evaluator::answer::{AnswerEvaluation, answers_table};
 use evaluator::evaluate::SetEvaluation;
-use evaluator::report::{DataCard, Headline, Report, StageCurves, fidelity_points_of, mask_picture, points_of};
+use evaluator::report::{DataCard, Headline, Report, StageCurves, fidelity_points_of, points_of};
 use evaluator::table::Table;
-use model::{BranchAlignment, TargetAlignment, Tokenizer};
 
 use super::evaluate::{EVALUATIONS_FILE, OVERLAPS_FILE, tables_of};
 use super::overlap::Overlap;
-use super::{Experiment, answer, prepare, report_queries};
+use super::{Experiment, answer, report_answers, report_layouts, report_queries};
 use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::resolved::{to_value, to_yaml};
@@ -93,7 +89,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
             stages.push(StageCurves::read(&stage.name, &metrics)?);
         }
     }
-    let (differences, orders) = match &config.evaluate {
+    let (mut differences, orders) = match &config.evaluate {
         Some(evaluate) => report_queries::of(experiment, evaluate, &evaluations)?,
         None => (Vec::new(), Vec::new()),
     };
@@ -107,16 +103,22 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         .map(|measure| sets.iter().flat_map(|set| points_of(&evaluations, set, measure)).collect())
         .unwrap_or_default();
     trade_offs.extend(evaluations.iter().filter_map(fidelity_points_of));
+    let mut headlines = headlines(&evaluations);
+    if let Some(answer) = &config.answer {
+        trade_offs.extend(report_answers::trade_offs(&answers, answer)?);
+        headlines.extend(report_answers::headlines(&answers, answer)?);
+        differences.extend(report_answers::differences(experiment, &answers, answer)?);
+    }
     Ok(Report {
         title: config.report.title.clone().unwrap_or_else(|| config.name.clone()),
         summary: config.report.notes.clone(),
-        headlines: headlines(&evaluations),
+        headlines,
         warnings: overlaps.iter().map(Overlap::warning).collect(),
         stages,
         trade_offs,
         differences,
         orders,
-        layouts: layouts(experiment)?,
+        layouts: report_layouts::of(experiment)?,
         tables,
         cards: cards(experiment)?,
         config: to_yaml(config)?,
@@ -206,27 +208,6 @@ fn cards(experiment: &Experiment<'_>) -> anyhow::Result<Vec<DataCard>> {
     Ok(cards)
 }
 
-/// The layout of the first text that was answered, as it would be trained on.
-fn layouts(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, String)>> {
-    let data = &experiment.config.data;
-    let Some(set) = experiment.config.answer.as_ref().and_then(|answer| answer.sets.first()) else {
-        return Ok(Vec::new());
-    };
-    if !experiment.folder.set(set).exists() {
-        return Ok(Vec::new());
-    }
-    let mut texts = prepare::texts(experiment, set)?;
-    texts.truncate(1);
-    let title = texts.first().map_or_else(String::new, |text| format!("Text {} of {set}", text.id));
-    let tokenizer = Arc::new(Tokenizer::load(&experiment.tokenizer_folder()?)?);
-    let prompts = BranchPrompts::new(tokenizer, data.branch_prompt.clone())?;
-    let (texts, learned) = (Arc::new(texts), Learned::Answers);
-    let (alignment, targets) = (BranchAlignment::default(), TargetAlignment::default());
-    let layout = ColumnarTexts { texts, prompts, learned, alignment, targets }.layout(0)?;
-    let picture = mask_picture(&layout, &title);
-    Ok(vec![(title, picture)])
-}
-
 /// What the figures come from, and the commands that make them again.
 fn environment(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, String)>> {
     let text = |name: &str, value: String| (name.to_owned(), value);
@@ -242,7 +223,10 @@ fn environment(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, Strin
         ),
         text("model", config.model.path.clone()),
         text("device", config.model.device.to_string()),
-        text("kernels", native::kernels::kernels().map_or_else(|error| error.to_string(), |kernels| kernels.to_string())),
+        text(
+            "kernels",
+            native::kernels::kernels().map_or_else(|error| error.to_string(), |kernels| kernels.to_string()),
+        ),
         text("threads", tch::get_num_threads().to_string()),
         text("seed", config.seed.to_string()),
     ];

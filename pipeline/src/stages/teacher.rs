@@ -12,7 +12,7 @@ use evaluator::teacher::{Collected, TeacherJob, tree_key};
 use model::one_pass::OnePassSettings;
 
 use super::subject::{self, Subject};
-use super::{Experiment, prepare, remove_folder};
+use super::{Experiment, prepare, remove_folder, trec_runs};
 use crate::failure::Interrupted;
 use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
@@ -97,11 +97,12 @@ impl Teacher<'_> {
         // The parts of all ranks are on disk once each of them has come here; one that failed does not leave the others waiting.
         experiment.agree(self.collect(&job, &name))?;
         let rankings = experiment.folder.rankings(&subject::file_name(self.model), set);
-        let written = if experiment.ranks.is_main() { write_rankings(&job, &rankings) } else { Ok(()) };
-        experiment.agree(written)?;
-        if experiment.ranks.is_main() {
-            stamp::write(&experiment.folder.stamp(&name), &of_set.inputs, &[folder.clone(), rankings])?;
-        }
+        let done = || {
+            let mut written = vec![folder.clone(), rankings.clone()];
+            written.extend(write_rankings(&job, &rankings)?);
+            stamp::write(&experiment.folder.stamp(&name), &of_set.inputs, &written)
+        };
+        experiment.agree(if experiment.ranks.is_main() { done() } else { Ok(()) })?;
         Ok(of_set)
     }
 
@@ -154,8 +155,12 @@ fn begin(folder: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     write_whole(&marker, digest.as_bytes())
 }
 
-fn write_rankings(job: &TeacherJob, path: &Path) -> anyhow::Result<()> {
+/// Also as a TREC run, which another experiment can take as its `target`; what was written of it.
+fn write_rankings(job: &TeacherJob, path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let above = path.parent().expect("a file of the run");
     fs::create_dir_all(above).with_context(|| format!("cannot make `{}`", above.display()))?;
-    Ok(data::prepared::write_rankings(path, &job.read()?.records)?)
+    let records = job.read()?.records;
+    data::prepared::write_rankings(path, &records)?;
+    let decoders: BTreeSet<String> = records.iter().map(|record| record.decoder.clone()).collect();
+    trec_runs::write(path, &decoders.into_iter().collect::<Vec<_>>(), job.samples, &records)
 }

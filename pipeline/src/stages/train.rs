@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::logging::{Loudness, loudness};
 use anyhow::Context as _;
 use data::DataError;
 use data::batch::{Loader, LoaderConfig, LoaderOptions, StepBatch};
-use crate::logging::{Loudness, loudness};
 use model::{CausalLm, SaveOptions};
 use tch::Device;
 use trainer::checkpoint::TrainerState;
@@ -21,6 +21,7 @@ use crate::config::experiment::StageSection;
 use crate::failure::Interrupted;
 use crate::model_card;
 use crate::model_source::{LoadedModel, ModelNote, load_folder};
+use crate::origin::PROGRAM;
 use crate::stamp::{self, Freshness, Inputs};
 use crate::write_whole::write_whole;
 
@@ -253,7 +254,7 @@ fn write_model(
     }
     let mut note = ModelNote {
         weights: BTreeMap::new(),
-        program: format!("monopass {}", env!("CARGO_PKG_VERSION")),
+        program: PROGRAM.to_owned(),
         stage: stage.name.clone(),
         prompt: material.prompt.clone(),
         prompt_hash: material.prompt_hash.clone(),

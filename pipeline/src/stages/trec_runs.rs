@@ -1,38 +1,48 @@
 //! Rankings of an evaluation as TREC runs, which every other tool of the field reads.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use data::{RankingRecord, RankingSample, TrecRun, trec_run};
 
-/// Writes a run for each decoder beside `predictions` (`SET.MODEL.jsonl` gives `SET.MODEL.DECODER.run`); the files that were written. Ids
-/// that a run cannot hold are told of, and nothing is written.
+use super::remove_folder;
+
+/// Writes `SET.MODEL.runs/DECODER.run` for each decoder beside `SET.MODEL.jsonl` or `.parquet`, in place of the runs that were there; the files
+/// that were written. Ids that a run cannot hold are told of, and nothing is written.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write(
-    predictions: &Path,
+    beside: &Path,
     decoders: &[String],
     samples: &[RankingSample],
     records: &[RankingRecord],
 ) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = beside.with_extension("runs");
+    // Runs of decoders that the settings no longer name would be another model's.
+    remove_folder(&folder)?;
     let documents = samples.iter().flat_map(|sample| &sample.passages).map(|passage| &passage.doc_id);
     let ids = samples.iter().map(|sample| &sample.query_id).chain(documents);
     if let Some(id) = ids.into_iter().find(|id| !trec_run::fits(id)) {
-        tracing::warn!("no TREC runs are written: `{id}` is an id that a run cannot hold, its columns are parted by blanks");
+        tracing::warn!(
+            "no TREC runs are written: `{id}` is an id that a run cannot hold, its columns are parted by blanks"
+        );
         return Ok(Vec::new());
     }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     let mut written = Vec::new();
     for decoder in decoders {
         let mut run = TrecRun::new(format!("monopass-{}", plain(decoder)));
         let orders = records.iter().filter(|record| record.decoder == *decoder);
-        let by_query: std::collections::HashMap<&str, &[u16]> =
+        let by_query: HashMap<&str, &[u16]> =
             orders.map(|record| (record.query_id.as_str(), record.order.as_slice())).collect();
         for sample in samples {
             let Some(order) = by_query.get(sample.query_id.as_str()) else { continue };
             let ids = order.iter().map(|index| sample.passages[usize::from(*index)].doc_id.as_str());
             run.push_ranking(&sample.query_id, ids);
         }
-        let path = predictions.with_extension(format!("{}.run", plain(decoder)));
+        let path = folder.join(format!("{}.run", plain(decoder)));
         run.write(&path)?;
         written.push(path);
     }

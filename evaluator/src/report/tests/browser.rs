@@ -27,6 +27,12 @@ const PROBE: &str = r##"<script>
   found.buttons = document.querySelectorAll(".keep button").length;
   const svg = document.querySelector("#orders svg");
   found.colour = standalone(svg).text.includes("var(") ? "unresolved" : "resolved";
+  const plot = document.querySelector("#trade-off svg");
+  found.light = standalone(plot).text.includes("rgb(37, 99, 201)") && !document.documentElement.classList.contains("light");
+  found.dark = getComputedStyle(document.body).backgroundColor === "rgb(20, 22, 26)";
+  const region = document.querySelector("#queries .scroll");
+  region.focus();
+  found.reached = document.activeElement === region && region.getAttribute("aria-label").length > 0;
   found.png = (await bitmap(svg)).size > 500;
   found.fits = document.documentElement.scrollWidth <= innerWidth;
   found.wrong = wrong;
@@ -50,11 +56,12 @@ fn the_page_works_in_a_browser() {
     let page = page.replacen("<head>", &format!("<head>{WATCH}"), 1).replacen("</body>", &format!("{PROBE}</body>"), 1);
     let file = folder.path().join("report.html");
     std::fs::write(&file, page).unwrap();
-    for size in ["1280,900", "500,900"] {
+    for (size, dark) in [("1280,900", false), ("500,900", true), ("360,800", false)] {
         let output = Command::new(browser)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             .args(["--virtual-time-budget=5000", "--dump-dom"])
             .arg(format!("--window-size={size}"))
+            .arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)))
             .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
             .arg(format!("file://{}", file.display()))
             .output()
@@ -70,7 +77,7 @@ fn the_page_works_in_a_browser() {
         let found: serde_json::Value = serde_json::from_str(&found).unwrap();
         let wanted = serde_json::json!({
             "rising": true, "falling": true, "sorted": "descending", "shown": 1, "buttons": 3 * (2 + 2 * 4 + 2), "colour": "resolved",
-            "png": true, "fits": true, "wrong": [],
+            "png": true, "fits": true, "wrong": [], "light": true, "dark": dark, "reached": true,
         });
         assert_eq!(found, wanted, "{size}");
     }
