@@ -118,6 +118,7 @@ impl Report {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         environment.set_syntax(syntax);
         environment.add_filter("prose", prose);
+        environment.add_filter("breakable", breakable);
         // the name's ending turns on escaping
         environment.add_template("report.html", include_str!("report/template.html")).map_err(failed)?;
         let stages = self.stages.iter().map(|stage| Ok((stage.name.clone(), stage.facts(), stage.plots()?)));
@@ -166,6 +167,12 @@ fn prose(text: &str) -> Value {
     let spelled = parts.into_iter().enumerate();
     let spelled = spelled.map(|(place, part)| if place % 2 == 0 { part } else { format!("<code>{part}</code>") });
     Value::from_safe_string(spelled.collect())
+}
+
+/// A name as HTML that may go on in the next line behind its underscores and commas.
+fn breakable(text: &str) -> Value {
+    let escaped = HtmlEscape(text).to_string();
+    Value::from_safe_string(escaped.replace('_', "_<wbr>").replace(',', ",<wbr>"))
 }
 
 /// Maps as the template wants them.

@@ -32,7 +32,7 @@ fn runs_are_compared_listed_and_removed() {
     let rows = table["table"]["rows"].as_array().unwrap();
     let differing = rows.iter().filter(|row| row[difference].to_string().contains("interval")).count();
     assert!(differing > 0 && differing < rows.len(), "{table}");
-    let page = fs::read_to_string(place.path("both/report.html")).unwrap();
+    let page = fs::read_to_string(place.path("both/report.html")).unwrap().replace("<wbr>", "");
     assert!(page.contains("slow and fast") && page.contains("Settings that differ"));
     assert!(page.contains("train.stages.first.learning_rate") && !page.contains("max_steps"), "only what differs");
     let page = fs::read_to_string(place.path("runs/slow/report.html")).unwrap();
