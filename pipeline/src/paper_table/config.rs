@@ -141,6 +141,9 @@ pub struct TableRow {
     /// Published values by column, in the column's scale.
     #[serde(default)]
     pub paper: BTreeMap<String, f64>,
+    /// Where its published values stand, for a note; where all of a table stand in one place, `notes` can say it.
+    #[serde(default)]
+    pub source: Option<String>,
     /// Why it is not run here.
     #[serde(default)]
     pub not_run: Option<String>,

@@ -43,7 +43,21 @@ pub fn fill(paper: &PaperTable, found: &BTreeMap<String, Found>) -> Table {
         table.push(cells);
     }
     table.notes.clone_from(&paper.notes);
+    table.notes.extend(sources(paper));
     table
+}
+
+/// A note for each place that published values come from, with the rows that have them from there.
+fn sources(paper: &PaperTable) -> Vec<String> {
+    let mut sources: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (row, source) in paper.rows.iter().filter_map(|row| Some((row, row.source.as_deref()?))) {
+        match sources.iter_mut().find(|(known, _)| *known == source) {
+            Some((_, rows)) => rows.push(&row.label),
+            None => sources.push((source, vec![&row.label])),
+        }
+    }
+    let note = |(source, rows): (&str, Vec<&str>)| format!("Published values of {}: {source}.", rows.join("; "));
+    sources.into_iter().map(note).collect()
 }
 
 /// Leaves out the differences of columns in which nothing of ours stands beside a published value, and says what their marks mean where
@@ -191,8 +205,8 @@ columns:
   - {key: dl21, label: DL21, from: ndcg_cut_10, where: {set: dl21}, decimals: 1, scale: 100}
 rows:
   - {label: FIRST, experiment: rank, where: {model: first}, paper: {dl21: 45}}
-  - {label: RankZephyr, experiment: rank, where: {model: rank_zephyr}, paper: {dl21: 70.16}}
-  - {label: duoT5, paper: {dl21: 50}, not_run: another method}
+  - {label: RankZephyr, experiment: rank, where: {model: rank_zephyr}, paper: {dl21: 70.16}, source: its card}
+  - {label: duoT5, paper: {dl21: 50}, not_run: another method, source: its card}
 ";
         serde_yaml::from_str(text).unwrap()
     }
@@ -218,6 +232,7 @@ rows:
         let mut table = fill(&paper(), &found);
         settle_differences(&mut table, &paper());
         assert!(table.notes[0].starts_with("=: our interval"));
+        assert_eq!(table.notes[1], "Published values of RankZephyr; duoT5: its card.");
         let text = table.render(evaluator::table::TableFormat::Markdown);
         let Cell::Value(value) = &table.rows[0][1] else { panic!("{text}") };
         assert!((value.value - 44.58).abs() < 1e-9 && value.paper == Some(45.0));
@@ -236,7 +251,7 @@ rows:
         assert_eq!(table.columns.len(), 3);
         settle_differences(&mut table, &paper());
         let keys: Vec<&str> = table.columns.iter().map(|column| column.key.as_str()).collect();
-        assert_eq!((keys.as_slice(), table.notes.len()), (["row", "dl21"].as_slice(), 0));
+        assert_eq!((keys.as_slice(), table.notes.len()), (["row", "dl21"].as_slice(), 1));
         assert!(table.rows.iter().all(|row| row.len() == 2));
     }
 
