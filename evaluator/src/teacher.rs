@@ -1,10 +1,11 @@
 //! The model's own rankings, and what heads on it learn from: kept on disk in parts, so that the model runs once per query.
 //!
 //! For every query: the forced autoregressive order, the probabilities of each tree that is asked for, and the state before each
-//! place. The prompt is read once for all of them. Parts are dealt out over ranks and written whole; a run that was
-//! stopped goes on with the parts that are missing.
+//! place. The prompt is read once for all of them. Parts of the queries are dealt out over ranks; each is a file for each of these pieces,
+//! written whole. A run that was stopped goes on with the parts that are missing, and what is asked for later costs what it
+//! needs itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub struct TeacherJob<'a> {
     pub trees: &'a [OnePassSettings],
     /// Whether the states before each place are kept.
     pub states: bool,
-    /// Where the parts are: a folder for this model, prompt, data and these settings alone.
+    /// Where the parts are: a folder for this model, prompt and data alone.
     pub folder: &'a Path,
     /// This process's number among `world_size`; it does every `world_size`-th part.
     pub rank: usize,
@@ -109,9 +110,24 @@ pub fn candidates_per_list(set: &str, samples: &[RankingSample]) -> Result<usize
     }
 }
 
+/// The piece with the orders and what they cost.
+const ORDER: &str = "order";
+/// The piece with the states.
+const STATES: &str = "states";
+
 impl TeacherJob<'_> {
-    fn part_file(&self, part: usize) -> PathBuf {
-        self.folder.join(format!("part-{part:05}.safetensors"))
+    fn piece_file(&self, part: usize, piece: &str) -> PathBuf {
+        self.folder.join(format!("part-{part:05}.{piece}.safetensors"))
+    }
+
+    /// Orders, states if they are wanted, and each tree by its key.
+    fn pieces(&self) -> BTreeSet<String> {
+        let states = self.states.then(|| STATES.to_owned());
+        std::iter::once(ORDER.to_owned()).chain(states).chain(self.trees.iter().map(tree_key)).collect()
+    }
+
+    fn missing_pieces(&self, part: usize) -> BTreeSet<String> {
+        self.pieces().into_iter().filter(|piece| !self.piece_file(part, piece).is_file()).collect()
     }
 
     fn parts(&self) -> usize {
@@ -130,21 +146,24 @@ impl TeacherJob<'_> {
             self.trees.iter().map(|settings| Ok((tree_key(settings), Scorer::new(n, *settings, Device::Cpu)?)));
         let scorers: BTreeMap<String, Scorer> = scorers.collect::<Result<_, EvaluatorError>>()?;
         let own = (0..self.parts()).filter(|part| part % self.world_size == self.rank);
-        let missing: Vec<usize> = own.filter(|part| !self.part_file(*part).is_file()).collect();
-        let total: usize = missing.iter().map(|part| self.samples_of(*part).len()).sum();
+        let missing: Vec<(usize, BTreeSet<String>)> =
+            own.map(|part| (part, self.missing_pieces(part))).filter(|(_, pieces)| !pieces.is_empty()).collect();
+        let total: usize = missing.iter().map(|(part, _)| self.samples_of(*part).len()).sum();
         let mut done = 0;
-        for part in missing {
+        for (part, pieces) in missing {
             let mut rows = PartRows::default();
             let mut stopped = false;
             for sample in self.samples_of(part) {
                 if stopped {
                     return Err(EvaluatorError::Interrupted);
                 }
-                self.collect_query(sample, &scorers, &mut rows)?;
+                self.collect_query(sample, &scorers, &pieces, &mut rows)?;
                 done += 1;
                 stopped = on_query(done, total).is_break();
             }
-            safetensors_file::write(&self.part_file(part), &rows.tensors())?;
+            for piece in &pieces {
+                safetensors_file::write(&self.piece_file(part, piece), &rows.tensors(piece))?;
+            }
             if stopped {
                 return Err(EvaluatorError::Interrupted);
             }
@@ -160,6 +179,7 @@ impl TeacherJob<'_> {
         &self,
         sample: &RankingSample,
         scorers: &BTreeMap<String, Scorer>,
+        pieces: &BTreeSet<String>,
         rows: &mut PartRows,
     ) -> Result<(), EvaluatorError> {
         let prompt = self.prompts.prompt(sample)?;
@@ -170,26 +190,29 @@ impl TeacherJob<'_> {
         let mut text = Continuation::new(self.model, ids.len() + answer);
         let first = text.feed(&ids);
         let prompt_seconds = text.seconds();
-        for (key, scorer) in scorers {
+        for (key, scorer) in scorers.iter().filter(|(key, _)| pieces.contains(*key)) {
             let (p, slots) = read_behind(&mut text, &prompt, scorer.tree(), scorer.settings().grouping, &first)?;
-            rows.push(&format!("tree.{key}"), p);
-            rows.push(&format!("slots.{key}"), Tensor::from_slice(&as_int(&slots)));
+            rows.push(key, "tree", p);
+            rows.push(key, "slots", Tensor::from_slice(&as_int(&slots)));
+        }
+        if !pieces.contains(ORDER) && !pieces.contains(STATES) {
+            return Ok(());
         }
         let started = Instant::now();
         let passes = text.passes;
         let mut states: Vec<Tensor> = Vec::new();
         let keep = &mut |state: &Tensor| states.push(state.shallow_clone());
         let (order, new_tokens) = write_ranking(&mut text, &prompt, Vec::new(), keep)?;
-        if self.states {
+        if pieces.contains(STATES) {
             states.resize_with(order.len(), || first.zeros_like());
-            rows.push("states", Tensor::cat(&states, 0).to_device(Device::Cpu));
+            rows.push(STATES, STATES, Tensor::cat(&states, 0).to_device(Device::Cpu));
         }
         // The cost is that of a ranking alone, without the trees that were read in between.
         let seconds = prompt_seconds + started.elapsed().as_secs_f64();
-        rows.push("order", Tensor::from_slice(&as_int(&order)));
-        rows.push("passes", Tensor::from_slice(&[1 + i64::from(text.passes - passes)]));
-        rows.push("new_tokens", Tensor::from_slice(&[new_tokens as i64]));
-        rows.push("seconds", Tensor::from_slice(&[seconds]));
+        rows.push(ORDER, "order", Tensor::from_slice(&as_int(&order)));
+        rows.push(ORDER, "passes", Tensor::from_slice(&[1 + i64::from(text.passes - passes)]));
+        rows.push(ORDER, "new_tokens", Tensor::from_slice(&[new_tokens as i64]));
+        rows.push(ORDER, "seconds", Tensor::from_slice(&[seconds]));
         Ok(())
     }
 
@@ -198,21 +221,19 @@ impl TeacherJob<'_> {
     /// # Errors
     /// A part that is missing or damaged.
     pub fn read(&self) -> Result<Collected, EvaluatorError> {
-        let files: Vec<SafetensorsFile> =
-            (0..self.parts()).map(|part| SafetensorsFile::open(&self.part_file(part))).collect::<Result<_, _>>()?;
-        let all = |name: &str| -> Result<Tensor, EvaluatorError> {
-            let parts = files.iter().map(|file| file.tensor(name)).collect::<Result<Vec<_>, _>>()?;
-            Ok(Tensor::cat(&parts, 0))
+        let all = |piece: &str, name: &str| -> Result<Tensor, EvaluatorError> {
+            let of_part = |part| SafetensorsFile::open(&self.piece_file(part, piece))?.tensor(name);
+            Ok(Tensor::cat(&(0..self.parts()).map(of_part).collect::<Result<Vec<_>, _>>()?, 0))
         };
-        let orders = rows_of(&all("order")?)?;
+        let orders = rows_of(&all(ORDER, "order")?)?;
         let mut trees = BTreeMap::new();
         for key in self.trees.iter().map(tree_key) {
-            let slots = rows_of(&all(&format!("slots.{key}"))?)?;
+            let slots = rows_of(&all(&key, "slots")?)?;
             let in_slots = orders.iter().zip(&slots).map(|(order, slots)| by_slot(order, slots)).collect();
-            trees.insert(key.clone(), TreeRows { probabilities: all(&format!("tree.{key}"))?, orders: in_slots });
+            trees.insert(key.clone(), TreeRows { probabilities: all(&key, "tree")?, orders: in_slots });
         }
-        let (passes, new_tokens) = (numbers(&all("passes")?)?, numbers(&all("new_tokens")?)?);
-        let seconds = Vec::<f64>::try_from(all("seconds")?.view(-1))?;
+        let (passes, new_tokens) = (numbers(&all(ORDER, "passes")?)?, numbers(&all(ORDER, "new_tokens")?)?);
+        let seconds = Vec::<f64>::try_from(all(ORDER, "seconds")?.view(-1))?;
         let record = |(index, order): (usize, Vec<u16>)| RankingRecord {
             query_id: self.samples[index].query_id.clone(),
             decoder: "autoregressive_forced".to_owned(),
@@ -223,21 +244,22 @@ impl TeacherJob<'_> {
             seconds: seconds[index],
         };
         let records = orders.into_iter().enumerate().map(record).collect();
-        Ok(Collected { records, trees, states: if self.states { Some(all("states")?) } else { None } })
+        Ok(Collected { records, trees, states: if self.states { Some(all(STATES, STATES)?) } else { None } })
     }
 }
 
-/// Rows of a part by name.
+/// Rows of a part by piece and name.
 #[derive(Default)]
-struct PartRows(BTreeMap<String, Vec<Tensor>>);
+struct PartRows(BTreeMap<(String, &'static str), Vec<Tensor>>);
 
 impl PartRows {
-    fn push(&mut self, name: &str, row: Tensor) {
-        self.0.entry(name.to_owned()).or_default().push(row);
+    fn push(&mut self, piece: &str, name: &'static str, row: Tensor) {
+        self.0.entry((piece.to_owned(), name)).or_default().push(row);
     }
 
-    fn tensors(&self) -> Vec<(String, Tensor)> {
-        self.0.iter().map(|(name, rows)| (name.clone(), Tensor::stack(rows, 0))).collect()
+    fn tensors(&self, piece: &str) -> Vec<(String, Tensor)> {
+        let of_piece = self.0.iter().filter(|((own, _), _)| own == piece);
+        of_piece.map(|((_, name), rows)| ((*name).to_owned(), Tensor::stack(rows, 0))).collect()
     }
 }
 
@@ -332,6 +354,55 @@ mod tests {
         assert_eq!(collected.states.unwrap().size(), [70, 5, model.config.hidden_size]);
         let by_first = &collected.trees["subsets-2-by_first_token"];
         assert!(by_first.orders.iter().all(|order| order[0] == 0), "the first place goes to the first token's best");
+    }
+
+    #[test]
+    fn what_is_asked_for_later_is_collected_alone() {
+        let model = tiny(3);
+        let samples: Vec<_> = (0..3).map(|i| sample(&format!("q{i}"), 5)).collect();
+        let (folder, trees) = (tempfile::tempdir().unwrap(), trees());
+        let job = |trees, states| TeacherJob {
+            model: &model,
+            prompts: &PROMPTS,
+            samples: &samples,
+            trees,
+            states,
+            folder: folder.path(),
+            rank: 0,
+            world_size: 1,
+        };
+        let queries = |job: &TeacherJob<'_>| {
+            let mut asked = 0;
+            job.collect(&mut |done, _| {
+                asked = done;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            asked
+        };
+        let first = job(&trees[..1], false);
+        assert_eq!((queries(&first), queries(&first)), (3, 0));
+        let before = first.read().unwrap();
+        let written = |piece: &str| fs::metadata(first.piece_file(0, piece)).unwrap().modified().unwrap();
+        let order = written(ORDER);
+        let more = job(&trees, true);
+        assert_eq!((queries(&more), queries(&more), queries(&first)), (3, 0, 0));
+        assert_eq!(written(ORDER), order, "the order is not decoded anew for the file's sake");
+        let after = more.read().unwrap();
+        assert_eq!((after.records, after.trees.len()), (before.records, 3));
+        let key = tree_key(&trees[0]);
+        assert_eq!(after.trees[&key].probabilities, before.trees[&key].probabilities);
+        let all = tempfile::tempdir().unwrap();
+        let together = TeacherJob { folder: all.path(), ..job(&trees, true) };
+        queries(&together);
+        let together = together.read().unwrap();
+        assert_eq!(together.states.unwrap(), after.states.unwrap());
+        for (key, rows) in &together.trees {
+            assert_eq!(
+                (&rows.probabilities, &rows.orders),
+                (&after.trees[key].probabilities, &after.trees[key].orders)
+            );
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn heads_are_trained_once_and_lossless_decoders_lose_nothing() {
     let first = place.run(&["run", "heads.yaml"]).expect_code(0);
     for file in [
         "rankings/lists.base.parquet",
-        "teacher/lists.base/part-00001.safetensors",
+        "teacher/lists.base/part-00001.order.safetensors",
         "heads/base/one_pass-n_group=2/head.json",
         "heads/base/one_pass-n_group=2-listwise/head.json",
         "heads/base/one_pass-n_group=2-as_published/head.safetensors",
@@ -105,6 +105,15 @@ fn heads_are_trained_once_and_lossless_decoders_lose_nothing() {
         "{}",
         changed.stderr
     );
+    // Another tree is read by itself: what was collected and learned stays.
+    let more = "evaluate.decoders=[autoregressive_forced, {one_pass: {n_group: 2}}, {one_pass: {n_group: 3}}]";
+    let more = place.run(&["run", "heads.yaml", "--set", "heads.one_pass.epochs=1", "--set", more]).expect_code(0);
+    assert!(more.stderr.contains("head/base/one_pass-n_group=2: unchanged, skipped"), "{}", more.stderr);
+    let pieces = fs::read_dir(place.path("runs/heads/teacher/lists.base")).unwrap();
+    let pieces: Vec<String> = pieces.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    for piece in ["order", "states", "subsets-2-by_identifier", "subsets-3-by_identifier"] {
+        assert!(pieces.contains(&format!("part-00001.{piece}.safetensors")), "{pieces:?}");
+    }
     assert!(changed.stderr.contains(" lines (of other settings, or cut short), kept 0"), "{}", changed.stderr);
 }
 

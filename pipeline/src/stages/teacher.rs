@@ -32,11 +32,11 @@ pub struct Teacher<'a> {
     pub states: bool,
 }
 
-/// A set's queries and the hash of what was collected of them.
+/// A set's queries and what everything collected of them depends on.
 pub struct TeacherSet {
     /// Queries.
     pub samples: Vec<RankingSample>,
-    /// What was collected depends on this.
+    /// Weights, prompt and data: not which trees were read, so that a head is trained anew for its own alone.
     pub inputs: Inputs,
 }
 
@@ -80,12 +80,14 @@ impl Teacher<'_> {
         let samples = prepare::samples(experiment, set)?;
         let mut inputs = subject::inputs(experiment, self.model, &self.folder)?;
         inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(set))?);
-        let keys: BTreeSet<String> = self.trees.iter().map(tree_key).collect();
-        inputs.settings("collected", &(keys, self.states))?;
         inputs.settings("context", &experiment.config.model.context_length)?;
         let of_set = TeacherSet { samples, inputs };
+        // A tree more is another stage to do, and not another folder: what is there stays.
+        let mut asked = of_set.inputs.clone();
+        let keys: BTreeSet<String> = self.trees.iter().map(tree_key).collect();
+        asked.settings("collected", &(keys, self.states))?;
         let name = format!("teacher/{}/{set}", subject::file_name(self.model));
-        let finished = experiment.ranks.is_main() && experiment.is_finished(&name, &of_set.inputs)?;
+        let finished = experiment.ranks.is_main() && experiment.is_finished(&name, &asked)?;
         if experiment.ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
             return Ok(of_set);
         }
@@ -100,7 +102,7 @@ impl Teacher<'_> {
         let done = || {
             let mut written = vec![folder.clone(), rankings.clone()];
             written.extend(write_rankings(&job, &rankings)?);
-            stamp::write(&experiment.folder.stamp(&name), &of_set.inputs, &written)
+            stamp::write(&experiment.folder.stamp(&name), &asked, &written)
         };
         experiment.agree(if experiment.ranks.is_main() { done() } else { Ok(()) })?;
         Ok(of_set)
