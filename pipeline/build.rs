@@ -28,6 +28,10 @@ fn main() {
     if let (true, Some(libtorch)) = (linux, env::var_os("LIBTORCH")) {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", Path::new(&libtorch).join("lib").display());
     }
+    // The program is built anew when one of these changes anyway.
+    if Path::new("../Cargo.lock").exists() {
+        SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
+    }
     let commit = env::var("MONOPASS_COMMIT").ok().filter(|commit| !commit.is_empty()).or_else(commit);
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let version = commit.map_or_else(|| version.clone(), |commit| format!("{version} at {commit}"));
@@ -41,8 +45,6 @@ fn commit() -> Option<String> {
         return None;
     }
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
-    // The program is built anew when one of these changes anyway.
-    SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     println!("cargo:rerun-if-changed={}", git(&["rev-parse", "--git-path", "logs/HEAD"])?);
     let changed = git(&[["status", "--porcelain", "--untracked-files=no", "--"].as_slice(), &SOURCES].concat())?;
     Some(if changed.is_empty() { commit } else { format!("{commit}+changes") })
@@ -51,6 +53,7 @@ fn commit() -> Option<String> {
 fn git(arguments: &[&str]) -> Option<String> {
     // A commit that is made meanwhile wants the lock.
     let output = Command::new("git")
+        .env_remove("GIT_DIR")
         .arg("--no-optional-locks")
         .args(arguments)
         .output()

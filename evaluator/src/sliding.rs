@@ -240,6 +240,24 @@ mod tests {
     }
 
     #[test]
+    fn lists_side_by_side_are_ranked_as_each_alone() {
+        use crate::decode::tests::{FakePrompts, sample, tiny};
+        let (model, prompts) = (tiny(2), FakePrompts(data::prompt::Identifiers::Alphabetic));
+        let config = WindowConfig { size: 4, stride: 2, num_passes: 2 };
+        // Other numbers of windows, and of candidates in the last one; none at all for one candidate.
+        let samples: Vec<_> = [9, 1, 4, 6].iter().map(|n| sample(&format!("q{n}"), *n)).collect();
+        let all: Vec<&RankingSample> = samples.iter().collect();
+        let together = rerank_batch(&model, &crate::decode::SingleToken, &prompts, &all, &config).unwrap();
+        for (together, sample) in together.iter().zip(&samples) {
+            let alone = rerank(&model, &crate::decode::SingleToken, &prompts, sample, &config).unwrap();
+            let facts = |ranked: &Reranked| (ranked.order.clone(), ranked.windows, ranked.tokens_computed);
+            assert_eq!(facts(together), facts(&alone));
+        }
+        let empty = sample("empty", 0);
+        assert!(rerank_batch(&model, &crate::decode::SingleToken, &prompts, &[&samples[0], &empty], &config).is_err());
+    }
+
+    #[test]
     fn bad_settings_are_all_named() {
         assert_eq!(WindowConfig { size: 1, stride: 0, num_passes: 0 }.validate().len(), 3);
         assert!(WindowConfig::default().validate().is_empty());

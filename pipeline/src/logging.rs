@@ -112,7 +112,9 @@ struct BesideBars;
 
 impl Write for BesideBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        trainer::BARS.suspend(|| io::stderr().write(bytes))
+        // Not `suspend`, which panics where the terminal is gone; bars are drawn again at their next step.
+        let _ = trainer::BARS.clear();
+        io::stderr().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -53,7 +53,7 @@ impl RunFolder {
     pub fn predictions(&self) -> PathBuf {
         self.root.join("predictions")
     }
-    /// The model's own rankings of a set, and what heads learn from; of each model, set and settings a folder.
+    /// The model's own rankings of a set, and what heads learn from; of each model and set a folder.
     pub fn teacher(&self, model: &str, set: &str) -> PathBuf {
         self.root.join("teacher").join(format!("{set}.{model}"))
     }

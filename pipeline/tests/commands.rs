@@ -62,6 +62,8 @@ fn rank_reads_lists_and_writes_a_run() {
     assert_eq!(object["forward_passes"], 4);
     let run = place.read("run.txt");
     assert_eq!(run.lines().count(), 6, "{run}");
+    place.run(&[&arguments[..], &["--batch", "2"]].concat()).expect_code(0);
+    assert_eq!(place.read("run.txt"), run, "side by side as one after the other");
     let text = place.run(&["rank", "--model", "model", "--candidates", "run.txt", "--out", "x"]).expect_code(2).stderr;
     assert!(text.contains("--queries FILE --corpus FILE"), "{text}");
 
@@ -69,6 +71,23 @@ fn rank_reads_lists_and_writes_a_run() {
     let text = place.run(&arguments).expect_code(3).stderr;
     assert!(text.contains("the id `Albert Einstein` is empty or has blanks in it"), "{text}");
     assert_eq!(place.read("run.txt"), run, "the run of before");
+}
+
+#[test]
+fn passages_are_cut_until_a_window_fits_the_context_where_that_is_wanted() {
+    let place = Workplace::new(512);
+    let passages: Vec<_> = (0..4)
+        .map(|n| serde_json::json!({"doc_id": n.to_string(), "title": "t", "text": "word ".repeat(60)}))
+        .collect();
+    let list = serde_json::json!({"query_id": "q", "query": "box", "passages": passages, "origin": "t"});
+    place.write("lists.jsonl", &format!("{list}\n"));
+    let rank = |prompt: &str| {
+        place.run(&["rank", "--model", "model", "--candidates", "lists.jsonl", "--out", "run.txt", "--prompt", prompt])
+    };
+    let text = rank("{identifiers: alphabetic}").expect_code(3).stderr;
+    assert!(text.contains("the model's context is 512"), "{text}");
+    rank("{identifiers: alphabetic, fit_context: true}").expect_code(0);
+    assert_eq!(place.read("run.txt").lines().count(), 4);
 }
 
 #[test]

@@ -58,6 +58,8 @@ fn all_combinations_are_run_and_put_together() {
     let rows = table["rows"].as_array().unwrap();
     let seeds: Vec<&str> = rows.iter().map(|row| row[2]["text"].as_str().unwrap()).collect();
     assert_eq!(seeds, ["1", "1", "2", "2", "1", "1", "2", "2"]);
+    let page = fs::read_to_string(place.path("runs/sizes/report.html")).unwrap();
+    assert!(page.contains("4 of 4 runs are done") && page.contains("against latency on held_out"), "no page");
     assert!(
         place.path("runs/sizes/results.md").is_file()
             && place.path("runs/sizes/logs/01-num_candidates-3-seed-1.log").is_file()

@@ -47,7 +47,7 @@ pub struct Run<'a> {
     pub stop: &'a AtomicBool,
     /// Called every `eval_every_steps`.
     pub evaluate: Option<&'a mut Evaluate<'a>>,
-    /// Show nothing but warnings.
+    /// Draw no bar; lines still go to the log, whose filter decides who sees them.
     pub quiet: bool,
 }
 
@@ -100,7 +100,7 @@ impl Fit<'_, '_> {
         let first = self.state.step;
         let mut batches = self.open(open_loader)?;
         let mut log = self.open_log()?;
-        let mut progress = Progress::new(self.state.num_steps, first, self.run.quiet || !self.run.ranks.is_main());
+        let mut progress = Progress::new(self.state.num_steps, first, self.run.quiet, !self.run.ranks.is_main());
         let mut last = None;
         native::memory::reset_peak(self.learner.model.device());
 

@@ -20,7 +20,7 @@ const ONLY_IN_METRICS: [&str; 7] =
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
-    quiet: bool,
+    silent: bool,
     num_steps: u64,
     /// Parts of the stage, of [`LOG_LINES`], that a line told of; none before the first line.
     told: Option<u64>,
@@ -38,14 +38,15 @@ pub struct Line<'a> {
 }
 
 impl Progress {
-    /// For a stage of `num_steps` steps of which `done` are behind. `quiet` shows nothing.
-    pub fn new(num_steps: u64, done: u64, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    /// For a stage of `num_steps` steps of which `done` are behind. `quiet` draws no bar, and lines go to the log, whose filter knows
+    /// who wants them; `silent`, on ranks other than 0, says nothing at all.
+    pub fn new(num_steps: u64, done: u64, quiet: bool, silent: bool) -> Self {
+        let bar = (!quiet && !silent && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}")
                 .expect("the template is a constant that indicatif accepts");
             BARS.add(ProgressBar::new(num_steps).with_position(done).with_style(style))
         });
-        Self { bar, quiet, num_steps, told: None }
+        Self { bar, silent, num_steps, told: None }
     }
 
     /// Advances the bar after every step.
@@ -57,12 +58,12 @@ impl Progress {
 
     /// Shows the numbers of a step: all on the bar, a few of a stage in a log.
     pub fn line(&mut self, line: &Line<'_>) {
-        if self.quiet {
-            return;
-        }
         let text = words(line);
         if let Some(bar) = &self.bar {
             return bar.set_message(text);
+        }
+        if self.silent {
+            return;
         }
         let part = line.step * LOG_LINES / self.num_steps.max(1);
         if self.told.is_none_or(|told| part > told) {
@@ -73,7 +74,7 @@ impl Progress {
 
     /// A remark between two steps that stays on the screen.
     pub fn remark(&self, text: &str) {
-        if !self.quiet {
+        if !self.silent {
             tracing::info!("{text}");
         }
     }

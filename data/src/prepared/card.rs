@@ -117,7 +117,7 @@ pub struct Card {
 
 /// Hash (hex) of everything that decides a set's samples: settings, bytes of all files, code version.
 pub fn content_hash(config: &RankingSetConfig) -> Result<String, DataError> {
-    Ok(hash_of_inputs(&without_paths(config), &hash_inputs(&config.files())?))
+    Ok(hash_of_inputs(&without_paths(config), config.version(), &hash_inputs(&config.files())?))
 }
 
 /// The settings without paths: where the files lie does not matter, what is in them does.
@@ -131,10 +131,14 @@ pub(super) fn hash_inputs(files: &[PathBuf]) -> Result<Vec<CardFile>, DataError>
     files.iter().map(|path| hash_file(path)).collect()
 }
 
-pub(super) fn hash_of_inputs(settings: &impl Serialize, inputs: &[CardFile]) -> String {
+/// `version` is the source's: [`RankingSetConfig::version`].
+pub(super) fn hash_of_inputs(settings: &impl Serialize, version: u32, inputs: &[CardFile]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("monopass data {} {FORMAT_VERSION}\n", env!("CARGO_PKG_VERSION")).as_bytes());
     hasher.update(serde_json::to_string(settings).unwrap_or_default().as_bytes());
+    if version > 1 {
+        hasher.update(&version.to_le_bytes());
+    }
     for input in inputs {
         hasher.update(input.blake3.as_bytes());
     }

@@ -17,7 +17,7 @@ use crate::{DataError, RankingSample, files};
 /// what it was before. Memory is bounded by a row group (and by what the source itself has to hold).
 pub fn prepare(name: &str, config: &RankingSetConfig, folder: &Path) -> Result<Card, DataError> {
     let inputs = hash_inputs(&config.files())?;
-    let origin = Origin::new(name, config, hash_of_inputs(&without_paths(config), &inputs), inputs);
+    let origin = Origin::new(name, config, hash_of_inputs(&without_paths(config), config.version(), &inputs), inputs);
     whole_folder(folder, |partial| {
         let mut writer = SetWriter::<RankingSample>::create(&partial.join(SAMPLES_FILE))?;
         let report = for_each_sample(config, &mut |sample| writer.push(sample))?;
@@ -33,7 +33,7 @@ pub fn prepare_branched(name: &str, config: &BranchedSetConfig, folder: &Path) -
     let inputs = hash_inputs(&config.files())?;
     let mut settings = config.clone();
     settings.paths_mut().into_iter().for_each(|path| *path = std::path::PathBuf::new());
-    let origin = Origin::new(name, config, hash_of_inputs(&settings, &inputs), inputs);
+    let origin = Origin::new(name, config, hash_of_inputs(&settings, 1, &inputs), inputs);
     whole_folder(folder, |partial| {
         let mut writer = SetWriter::<BranchedText>::create(&partial.join(SAMPLES_FILE))?;
         let report = for_each_text(config, &mut |text| writer.push(text))?;

@@ -100,6 +100,12 @@ impl PromptBuilder {
         Ok(Self { config, tokenizer, context_limit: None, layout: Arc::new(layout), hash: hash.into() })
     }
 
+    /// With the model's context as a limit where the settings ask for prompts that fit it.
+    #[must_use]
+    pub fn fitting(self, context: usize) -> Self {
+        if self.config.fit_context { self.with_context_limit(context) } else { self }
+    }
+
     /// With a limit on the tokens of prompt and answer together (the model's context).
     #[must_use]
     pub fn with_context_limit(mut self, tokens: usize) -> Self {
@@ -124,19 +130,28 @@ impl PromptBuilder {
                 kind: self.config.identifiers.name(),
             });
         }
-        let longest = || sample.passages.iter().map(|p| p.text.split_whitespace().count()).max().unwrap_or(0);
         let mut max_words = self.config.max_passage_words;
         loop {
             let prompt = self.prompt_within(sample, max_words)?;
             let tokens = prompt.input_ids.len() + prompt.answer_tokens();
             let Some(limit) = self.context_limit.filter(|limit| tokens > *limit) else { return Ok(prompt) };
-            let words = max_words.unwrap_or_else(longest);
+            // What no passage has cannot be taken from it.
+            let words = self.longest_passage(sample).min(max_words.unwrap_or(usize::MAX));
             if !self.config.fit_context || words <= 1 {
                 return Err(DataError::PromptTooLong { query_id: sample.query_id.clone(), tokens, limit });
             }
             // RankLLM's step: four tokens a word and passage, so that it does not cut too much.
             max_words = Some(words - ((tokens - limit) / (4 * n)).clamp(1, words - 1));
         }
+    }
+
+    /// Words of the longest passage, its title included as it is shown.
+    fn longest_passage(&self, sample: &RankingSample) -> usize {
+        let words = |passage: &Passage| {
+            let text = wording::passage_text(&passage.title, &passage.text, &self.config, None);
+            text.split_whitespace().count()
+        };
+        sample.passages.iter().map(words).max().unwrap_or(0)
     }
 
     /// The prompt with passages of at most so many words.

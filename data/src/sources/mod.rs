@@ -181,6 +181,16 @@ impl RankingSetConfig {
         files
     }
 
+    /// Raised where a source makes other samples of the same files than before: sets are made anew, and those that learned from them.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        match self.source {
+            // Names without HTML entities; targets by the first stage's scores.
+            SourceConfig::NextItem(_) | SourceConfig::Quora(_) => 2,
+            _ => 1,
+        }
+    }
+
     /// Everything wrong with the settings, one line each; empty when all is well. Opens no file.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {

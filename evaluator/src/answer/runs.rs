@@ -59,6 +59,10 @@ pub fn answered_runs_table(
             table.notes.push(format!("{set}: left out, the runs answered about different numbers of texts."));
             continue;
         }
+        if means(sources[0].row, MEASURES[0].1).len() < 2 {
+            table.notes.push(format!("{set}: left out, fewer than two texts have accepted answers."));
+            continue;
+        }
         for measure in MEASURES {
             add(&mut table, &sources, measure, baseline, bootstrap)?;
         }
@@ -201,6 +205,21 @@ mod tests {
         let points = 100.0 * (3.5 - 1.5) / 6.0;
         assert!((value(3, 6).unwrap() - points).abs() < 1e-9, "{table:?}");
         assert!(value(3, 7).unwrap() <= value(3, 8).unwrap());
+    }
+
+    #[test]
+    fn a_set_without_accepted_answers_is_left_out() {
+        let mut runs = [run("a", [1.0, 0.5, 0.0], "h"), run("b", [2.0, 0.5, 1.0], "h")];
+        for run in &mut runs {
+            let mut empty = run.evaluations[0].clone();
+            empty.set = "open".into();
+            empty.rows[0].texts.iter_mut().for_each(|text| text.questions = 0);
+            run.evaluations.push(empty);
+            run.contents.insert("open".into(), "h".into());
+        }
+        let table = answered_runs_table(&runs, &RunBaseline::Counterpart, &Bootstrap::default()).unwrap();
+        assert_eq!(table.rows.len(), 4);
+        assert!(table.notes.iter().any(|note| note.starts_with("open: left out, fewer than two")), "{:?}", table.notes);
     }
 
     #[test]

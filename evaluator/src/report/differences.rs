@@ -244,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_opened_beside_the_accepted_ones() {
+        let accepted = ["the <b>cat</b>".to_owned(), "cat".to_owned()];
+        let question =
+            |id, own, baseline| AnsweredQuestion { id, question: "who?", accepted: &accepted, own, baseline };
+        let questions = [question("q1", (0.0, "dog"), (1.0, "cat")), question("q2", (0.5, "a cat"), (0.5, "my cat"))];
+        let found = QueryDifferences::of_answers("dev", ("new", "old"), &questions);
+        assert_eq!((found.wins, found.ties, found.losses), (0, 1, 1));
+        let lost = found.rows.iter().find(|row| row.id == "q1").unwrap();
+        let shown: Vec<(&str, &str)> =
+            lost.orders.iter().map(|(label, texts)| (label.as_str(), texts[0].text.as_str())).collect();
+        assert_eq!(shown, [("new", "dog"), ("old", "cat"), ("accepted", "the <b>cat</b>")]);
+        let page = super::super::Report { differences: vec![found], ..Default::default() }.render().unwrap();
+        assert!(page.contains("the &lt;b&gt;cat") && !page.contains("the <b>cat"), "answers are no markup");
+    }
+
+    #[test]
     fn the_first_stage_is_shown_by_its_scores() {
         let mut shuffled = sample(0);
         for (passage, score) in shuffled.passages.iter_mut().zip([1.0, 3.0, 1.0]) {

@@ -43,15 +43,15 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         ranked.extend(rankings);
         answered.extend(answers);
     }
-    let hint =
-        |error: EvaluatorError| UsageError::new(error.to_string(), "`monopass runs show RUN` lists a run's rows");
-    let mut tables = Vec::new();
+    let bootstrap = Bootstrap::default();
+    let mut made = Vec::new();
     if !ranked.is_empty() {
-        tables.push(runs_table(&ranked, &baseline, &measures, &Bootstrap::default()).map_err(hint)?);
+        made.push(("rankings", runs_table(&ranked, &baseline, &measures, &bootstrap)));
     }
     if !answered.is_empty() {
-        tables.push(answered_runs_table(&answered, &baseline, &Bootstrap::default()).map_err(hint)?);
+        made.push(("answers", answered_runs_table(&answered, &baseline, &bootstrap)));
     }
+    let tables = whole_tables(made)?;
     for (kind, of_kind) in [("rankings", ranked.len()), ("answers", answered.len())] {
         if of_kind > 0 && of_kind < names.len() {
             tracing::warn!("{of_kind} of {} runs have {kind}: the others are not in that table", names.len());
@@ -64,6 +64,23 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         return print_json(&json!({ "table": tables[0], "tables": tables }));
     }
     tables.iter().try_for_each(print_table)
+}
+
+/// What could be compared. A baseline is a row of rankings or of answers, so one of the two may fail.
+fn whole_tables(made: Vec<(&str, Result<Table, EvaluatorError>)>) -> anyhow::Result<Vec<Table>> {
+    let (mut tables, mut failed) = (Vec::new(), Vec::new());
+    for (kind, table) in made {
+        match table {
+            Ok(table) => tables.push(table),
+            Err(error) => failed.push((kind, error)),
+        }
+    }
+    if tables.is_empty() {
+        let words: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
+        return Err(UsageError::new(words.join("; "), "`monopass runs show RUN` lists a run's rows").into());
+    }
+    failed.iter().for_each(|(kind, error)| tracing::warn!("{kind} are not compared: {error}"));
+    Ok(tables)
 }
 
 /// Names of the runs: those of their folders.

@@ -82,6 +82,14 @@ pub fn check(files: &[PathBuf], set: &[String]) -> anyhow::Result<()> {
 fn check_one(file: &Path, set: &[String]) -> anyhow::Result<&'static str> {
     let source = ConfigSource::read(file, &[])?;
     let has = |of_kind: [&str; 2]| source.keys().iter().any(|key| of_kind.contains(key));
+    if !set.is_empty() && (has(["columns", "rows"]) || has(["experiment", "over"])) {
+        let hint = "write it into the file: `set` of an experiment in a table, of the sweep in a sweep";
+        return Err(UsageError::new(
+            format!("`--set` changes experiment files, and `{}` is none", file.display()),
+            hint,
+        )
+        .into());
+    }
     if has(["columns", "rows"]) {
         return table::load(file).map(|_| ", a table");
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use data::prompt::PromptBuilder;
-use model::Tokenizer;
+use model::{ModelConfig, Tokenizer};
 use serde_json::json;
 
 use super::print_json;
@@ -47,7 +47,11 @@ pub fn run(file: &Path, set: &[String], query_set: Option<&str>, index: usize, f
     };
     let folder = hub::model_folder(config.model.tokenizer.as_deref().unwrap_or(&config.model.path))?;
     let tokenizer = Arc::new(Tokenizer::load(&folder)?);
-    let builder = PromptBuilder::new(Arc::clone(&tokenizer), config.data.prompt.clone())?;
+    // Where there is no config beside the tokenizer, the file's own limit holds.
+    let of_model = ModelConfig::load(&folder).map_or(i64::MAX, |own| own.max_position_embeddings);
+    let of_model = usize::try_from(of_model).unwrap_or(usize::MAX);
+    let context = config.model.context_length.map_or(of_model, |wanted| wanted.min(of_model));
+    let builder = PromptBuilder::new(Arc::clone(&tokenizer), config.data.prompt.clone())?.fitting(context);
     let prompt = builder.prompt(sample)?;
     let answer = sample.target.as_deref().map(|order| builder.response(&prompt, order)).unwrap_or_default();
     let answer_text = tokenizer.decode(&answer, false)?;

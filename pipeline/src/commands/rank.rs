@@ -40,7 +40,8 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     }
     let samples = candidates(args)?;
     let loaded = model_source::load(&args.model)?;
-    let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), prompt_config(args, &loaded)?)?;
+    let context = usize::try_from(loaded.model.config.max_position_embeddings).unwrap_or(usize::MAX);
+    let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), prompt_config(args, &loaded)?)?.fitting(context);
     let parts = HeadParts {
         model: &loaded.model,
         model_folder: &loaded.folder,

@@ -51,11 +51,18 @@ fn length(set: &RankingSetConfig) -> Option<usize> {
     set.exact_candidates.or(own)
 }
 
-/// Lengths of what decoders are given, each with the set: a list, or a window of a longer one.
+/// Lengths of what decoders are given, each with the set: a list, or the windows of a longer one.
 fn windows(config: &ExperimentConfig) -> Vec<(&str, usize)> {
     let Some(evaluate) = &config.evaluate else { return Vec::new() };
-    let window = |name| Some((name, length(config.data.sets.get(name)?)?.min(evaluate.window.size)));
-    config.evaluation_sets().filter_map(window).collect()
+    // What is wrong with the window is told elsewhere, and sweeping by it would not end.
+    if !evaluate.window.validate().is_empty() {
+        return Vec::new();
+    }
+    let of_set = |name| {
+        let length = config.data.sets.get(name).and_then(length)?;
+        Some(evaluate.window.sweep(length).into_iter().map(move |window| (name, window.len())))
+    };
+    config.evaluation_sets().filter_map(of_set).flatten().collect()
 }
 
 /// A head serves lists of the length it has learned from.

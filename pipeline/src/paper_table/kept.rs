@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use evaluator::table::{Cell, Column, Table, Value};
 
-use super::config::{PaperTable, RunTable, TableColumn};
+use super::config::{PaperTable, RunTable, TableColumn, TableRow};
 use super::fill::{Found, difference, difference_key};
 
 /// Fills the rows that have no figure of a run here from a table that was written before, by row and column; takes over the notes that say
@@ -79,9 +79,9 @@ pub struct Agreement {
 /// Columns that tell seconds, or ratios of them.
 const OF_A_MACHINE: [&str; 4] = ["latency_median", "seconds", "speedup", "memory_mib"];
 
-fn is_of_a_machine(column: &TableColumn) -> bool {
+fn is_of_a_machine(column: &TableColumn, row: &TableRow) -> bool {
     let from = column.from.as_ref().unwrap_or(&column.key);
-    column.table == Some(RunTable::Cost) || OF_A_MACHINE.contains(&from.as_str())
+    column.table.unwrap_or(row.table) == RunTable::Cost || OF_A_MACHINE.contains(&from.as_str())
 }
 
 /// Holds the figures of experiments that were run here against the earlier intervals. Costs, seconds and speedups are left out: they belong to a
@@ -92,7 +92,7 @@ pub fn agreement(table: &Table, paper: &PaperTable, found: &BTreeMap<String, Fou
     for (row, cells) in paper.rows.iter().zip(&table.rows) {
         let here = row.experiment.as_ref().is_some_and(|name| matches!(found.get(name), Some(Found::Tables(_))));
         let Some(old) = row_of(kept, &row.label).filter(|_| here) else { continue };
-        for column in paper.columns.iter().filter(|column| !is_of_a_machine(column)) {
+        for column in paper.columns.iter().filter(|column| !is_of_a_machine(column, row)) {
             let at = |table: &Table| table.columns.iter().position(|own| own.key == column.key);
             let (Some(own), Some(earlier)) = (at(table), at(kept)) else { continue };
             let (Some(value), Some(Cell::Value(earlier))) = (cells[own].value(), old.get(earlier)) else { continue };

@@ -19,15 +19,20 @@ pub fn check_rows(table: &PaperTable, experiments: &BTreeMap<String, ExperimentC
     let rows = table.rows.iter().enumerate();
     let rows: Vec<Asking<'_>> = rows.filter_map(|(at, row)| Some((at, row, experiment(row)?))).collect();
     let mut problems = Vec::new();
+    // Where every column names its own table, the row's is read by none.
+    let of_row = |column: &&TableColumn| column.mean_of.is_empty();
+    let own_tables: Vec<RunTable> = table.columns.iter().filter(of_row).filter_map(|column| column.table).collect();
+    let is_read = table.columns.iter().filter(of_row).any(|column| column.table.is_none());
+    let table_of = |row: &TableRow| if is_read { row.table } else { own_tables.first().copied().unwrap_or(row.table) };
     for (at, row, config) in &rows {
-        match Reach::of(row, config, row.table) {
-            None => problems.push(lacking(row, format!("rows[{at}].table"), row.table)),
+        match Reach::of(row, config, table_of(row)) {
+            None => problems.push(lacking(row, format!("rows[{at}].table"), table_of(row))),
             Some(reach) => problems.extend(reach.check_where(&format!("rows[{at}]"), &row.r#where)),
         }
     }
     // Rows without their table are told once, not again for each column.
     let rows: Vec<&Asking<'_>> =
-        rows.iter().filter(|(_, row, config)| Reach::of(row, config, row.table).is_some()).collect();
+        rows.iter().filter(|(_, row, config)| Reach::of(row, config, table_of(row)).is_some()).collect();
     for (at, column) in table.columns.iter().enumerate().filter(|(_, column)| column.mean_of.is_empty()) {
         let of_rows: Vec<_> = rows.iter().map(|(_, row, config)| check_column(at, column, row, config)).collect();
         if of_rows.iter().all(|problems| !problems.is_empty()) {
@@ -213,6 +218,12 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
             "columns[1].from: `fidelity` of experiment `e` has no column `kendal_tau` (did you mean `kendall_tau`?)",
         ];
         assert_eq!(found(&row("{model: base}"), columns), expected);
+        let own = "[{key: kemeny, label: K, table: fidelity}]";
+        assert_eq!(
+            found("[{label: a, experiment: e, table: answers, where: {model: base}}]", own),
+            [""; 0],
+            "no column reads it"
+        );
         let both = "[{label: a, experiment: e, where: {model: base}}, {label: b, experiment: e, table: fidelity, where: {model: base}}]";
         assert_eq!(found(both, "[{key: kemeny, label: K}, {key: ndcg_cut_10, label: N}]"), [""; 0]);
     }

@@ -13,6 +13,7 @@ use model::{CausalLm, Tokenizer};
 use trainer::Evaluation;
 
 use super::evaluate::judgements_of;
+use super::train::context_length;
 use super::{Experiment, prepare};
 use crate::config::experiment::StageSection;
 use crate::model_source::LoadedModel;
@@ -61,7 +62,8 @@ impl HeldOut {
             Ok((set.clone(), samples, judgements))
         };
         let sets = config.sets.iter().map(read).collect::<anyhow::Result<_>>()?;
-        let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), data.prompt.clone())?;
+        let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), data.prompt.clone())?
+            .fitting(context_length(experiment, loaded));
         let (tokenizer, is_main) = (Arc::clone(&loaded.tokenizer), experiment.ranks.is_main());
         Ok(Some(Self { config, sets, prompts, answer: data.prompt.answer_form(), tokenizer, is_main }))
     }

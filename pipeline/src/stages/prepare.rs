@@ -104,6 +104,9 @@ impl<'a> Planned<'a> {
         let files = match &self.set {
             PlannedSet::Lists(set) => {
                 inputs.settings("settings", set)?;
+                if set.version() > 1 {
+                    inputs.settings("source's version", &set.version())?;
+                }
                 set.files()
             }
             PlannedSet::Branched(set) => {

@@ -122,6 +122,9 @@ pub fn differences(
         let texts = prepare::texts(experiment, set)?;
         let (own, other) = (answers(experiment, best, set)?, answers(experiment, base, set)?);
         let questions = questions(&texts, &own, &other, config);
+        if questions.is_empty() {
+            continue;
+        }
         found.push(QueryDifferences::of_answers(set, (&label(best), &label(base)), &questions));
     }
     Ok(found)

@@ -74,7 +74,8 @@ impl Subject {
         let mut loaded = load_folder(folder, Some(&tokenizer), section.device.resolve()?, section.precision.kind())?;
         let context = context_length(experiment, &loaded);
         loaded.model.config.max_position_embeddings = i64::try_from(context).unwrap_or(i64::MAX);
-        let prompts = PromptBuilder::new(loaded.tokenizer.clone(), experiment.config.data.prompt.clone())?;
+        let prompts =
+            PromptBuilder::new(loaded.tokenizer.clone(), experiment.config.data.prompt.clone())?.fitting(context);
         check_prompt(experiment, model, folder, &prompts.hash())?;
         Ok(Self { loaded, prompts })
     }

@@ -85,7 +85,7 @@ impl Teacher<'_> {
         // A tree more is another stage to do, and not another folder: what is there stays.
         let mut asked = of_set.inputs.clone();
         let keys: BTreeSet<String> = self.trees.iter().map(tree_key).collect();
-        asked.settings("collected", &(keys, self.states))?;
+        asked.settings("pieces", &(keys, self.states))?;
         let name = format!("teacher/{}/{set}", subject::file_name(self.model));
         let finished = experiment.ranks.is_main() && experiment.is_finished(&name, &asked)?;
         if experiment.ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {

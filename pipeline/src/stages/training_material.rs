@@ -12,6 +12,7 @@ use serde_json::Value;
 use trainer::objectives::TrainsOn;
 
 use super::overlap::{query_hashes, question_hashes};
+use super::train::context_length;
 use super::{Experiment, prepare};
 use crate::config::experiment::StageSection;
 use crate::failure::InputError;
@@ -41,7 +42,8 @@ impl Material {
         let settings = &stage.settings;
         if settings.objective.trains_on() == TrainsOn::Lists {
             let samples = lists(experiment, stage)?;
-            let builder = PromptBuilder::new(Arc::clone(&loaded.tokenizer), data.prompt.clone())?;
+            let builder = PromptBuilder::new(Arc::clone(&loaded.tokenizer), data.prompt.clone())?
+                .fitting(context_length(experiment, loaded));
             let shuffle_candidates = settings.loader_options().shuffle_candidates;
             return Ok(Self {
                 kind: "lists",

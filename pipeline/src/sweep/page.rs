@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evaluator::report::{LabelledPoint, Report, StageCurves, TradeOff};
-use evaluator::table::{Cell, ColumnKind, Table};
+use evaluator::table::{Cell, Column, ColumnKind, Table};
 
 use super::jobs::Job;
 use super::run::JobEnd;
@@ -47,11 +47,13 @@ pub fn page(sweep: &str, jobs: &[Job], ends: &[JobEnd], table: &Table) -> anyhow
     })
 }
 
-/// A plot for each set: the first figure that is better when higher against seconds, a point for each row and a colour for each run.
+/// A plot for each set: the first figure against seconds, a point for each row and a colour for each run.
 fn trade_offs(table: &Table, jobs: &[Job]) -> Vec<TradeOff> {
     let place = |key: &str| table.columns.iter().position(|column| column.key == key);
     let seconds = SECONDS.iter().find_map(|key| place(key));
-    let own = table.columns.iter().position(|column| column.kind == ColumnKind::Number);
+    // Of a table of costs there is none.
+    let is_first = |column: &Column| column.kind == ColumnKind::Number && !SECONDS.contains(&column.key.as_str());
+    let own = table.columns.iter().position(is_first).filter(|own| seconds.is_some_and(|seconds| *own < seconds));
     let (Some(seconds), Some(quality), Some(set)) = (seconds, own, place("set")) else { return Vec::new() };
     let mut sets: BTreeMap<&str, Vec<LabelledPoint>> = BTreeMap::new();
     for row in &table.rows {
