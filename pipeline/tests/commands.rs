@@ -75,7 +75,7 @@ fn rank_reads_lists_and_writes_a_run() {
 
 #[test]
 fn passages_are_cut_until_a_window_fits_the_context_where_that_is_wanted() {
-    let place = Workplace::new(512);
+    let place = Workplace::new(1024);
     let passages: Vec<_> = (0..4)
         .map(|n| serde_json::json!({"doc_id": n.to_string(), "title": "t", "text": "word ".repeat(60)}))
         .collect();
@@ -85,7 +85,7 @@ fn passages_are_cut_until_a_window_fits_the_context_where_that_is_wanted() {
         place.run(&["rank", "--model", "model", "--candidates", "lists.jsonl", "--out", "run.txt", "--prompt", prompt])
     };
     let text = rank("{identifiers: alphabetic}").expect_code(3).stderr;
-    assert!(text.contains("the model's context is 512"), "{text}");
+    assert!(text.contains("the model's context is 1024"), "{text}");
     rank("{identifiers: alphabetic, fit_context: true}").expect_code(0);
     assert_eq!(place.read("run.txt").lines().count(), 4);
 }
