@@ -144,7 +144,8 @@ fn commands_that_do_not_exist_end_with_2() {
 #[test]
 fn heads_and_groups_that_cannot_fit_are_told_before_training() {
     let text = said(|text| {
-        let held_out = "sets: [held_out]\n  window: {size: 6, stride: 3}\n  decoders: [{one_pass: {n_group: 4}}, {blockwise: {}}]";
+        let held_out =
+            "sets: [held_out]\n  window: {size: 6, stride: 3}\n  decoders: [{one_pass: {n_group: 4}}, {blockwise: {}}]";
         let text = text.replace("num_candidates: 4, seed: 2", "num_candidates: 8, seed: 2");
         text.replace("sets: [held_out]", held_out) + "heads: {train: lists, validation: lists}\n"
     });
