@@ -43,11 +43,14 @@ pub enum Until {
 pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
     let (mut config, source) = load_with_source(&args.file, &args.set)?;
     apply_arguments(&mut config, args)?;
-    let problems = check(&config);
+    let folder = RunFolder::new(&config.output_dir, &config.name);
+    let mut problems = check(&config);
+    if matches!(until, Until::Train | Until::All) {
+        problems.extend(plan::uneven_steps(&config, &folder));
+    }
     if !problems.is_empty() {
         return Err(source.error(problems).into());
     }
-    let folder = RunFolder::new(&config.output_dir, &config.name);
     if args.dry_run {
         return plan::print(&config, &source, &folder, args.json);
     }

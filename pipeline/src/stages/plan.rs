@@ -16,6 +16,7 @@ use trainer::objectives::TrainsOn;
 use crate::commands::print_json;
 use crate::config::experiment::{ExperimentConfig, StageSection};
 use crate::config::load::ConfigSource;
+use crate::config::problem::Problem;
 use crate::hub;
 use crate::run_folder::RunFolder;
 
@@ -181,10 +182,27 @@ fn plan_stage(
     })
 }
 
-/// Ranks that share the optimiser's state: those that the environment speaks of.
+/// Ranks that the environment speaks of.
+fn ranks() -> i64 {
+    let ranks = std::env::var("WORLD_SIZE").ok().and_then(|ranks| ranks.trim().parse().ok());
+    ranks.unwrap_or(1).max(1)
+}
+
+/// Ranks that share the optimiser's state.
 fn shards(settings: &TrainConfig) -> i64 {
-    let ranks = || std::env::var("WORLD_SIZE").ok()?.trim().parse::<i64>().ok();
-    if settings.distribution == Distribution::Zero1 { ranks().unwrap_or(1).max(1) } else { 1 }
+    if settings.distribution == Distribution::Zero1 { ranks() } else { 1 }
+}
+
+/// Stages that are not trained yet and whose steps cannot be dealt out evenly over the ranks of the environment: told before the ranks meet.
+pub fn uneven_steps(config: &ExperimentConfig, folder: &RunFolder) -> Vec<Problem> {
+    let ranks = ranks() as usize;
+    let open = config.stages().iter().enumerate().filter(|(_, stage)| !folder.model(&stage.name).exists());
+    let uneven = open.filter(|(_, stage)| !stage.settings.global_batch_size.is_multiple_of(ranks));
+    let problem = |(index, stage): (usize, &StageSection)| {
+        let text = format!("got {}, wanted a multiple of the {ranks} ranks", stage.settings.global_batch_size);
+        Problem::new(format!("train.stages[{index}].global_batch_size"), text)
+    };
+    uneven.map(problem).collect()
 }
 
 fn print_text(plan: &Value) {
