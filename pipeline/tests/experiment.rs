@@ -186,7 +186,7 @@ fn a_dry_run_plans_and_writes_nothing() {
     assert!(plan["model"]["parameters"].as_i64().unwrap() > 1000);
     let uneven = place.monopass(&["run", "tiny.yaml", "--dry-run"]).env("WORLD_SIZE", "3").output().unwrap();
     let text = String::from_utf8_lossy(&uneven.stderr).into_owned();
-    assert!(text.contains("`train.stages[0].global_batch_size`: got 4, wanted a multiple of the 3 ranks"), "{text}");
+    assert_eq!(text, "error: tiny.yaml:12: `train.global_batch_size`: got 4, wanted a multiple of the 3 ranks\n");
     assert_eq!(uneven.status.code(), Some(2));
     assert!(!place.path("runs").exists());
 }

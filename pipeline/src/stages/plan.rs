@@ -202,7 +202,10 @@ pub fn uneven_steps(config: &ExperimentConfig, folder: &RunFolder) -> Vec<Proble
         let text = format!("got {}, wanted a multiple of the {ranks} ranks", stage.settings.global_batch_size);
         Problem::new(format!("train.stages[{index}].global_batch_size"), text)
     };
-    uneven.map(problem).collect()
+    let mut problems: Vec<Problem> = uneven.map(problem).collect();
+    // Stages that share the section's setting would say the same.
+    problems.dedup_by(|next, before| next.message == before.message);
+    problems
 }
 
 fn print_text(plan: &Value) {
