@@ -83,7 +83,8 @@ impl RankingSample {
     }
 
     /// Order (0-based indices, best first) by label, highest grade first; unjudged counts as 0 and equal grades
-    /// are in the first stage's order: by its scores, those without one last, and as they stand where there are none. None when no candidate has a grade above 0: such a list says nothing about ranking.
+    /// are in the first stage's order: by its scores, those without one last, and as they stand where there are none. None
+    /// when no candidate has a grade above 0: such a list says nothing about ranking.
     #[must_use]
     pub fn order_by_label(&self) -> Option<Vec<u16>> {
         let grade = |index: &u16| self.passages[usize::from(*index)].label.unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
@@ -47,12 +47,20 @@ pub fn loudness() -> Loudness {
     LOUDNESS.get().copied().unwrap_or_default()
 }
 
+/// Whether a bar would be seen, and is wanted: on a terminal, of the main process, not when it is to be quiet.
+pub fn draws_bars() -> bool {
+    io::stderr().is_terminal() && rank_is_main() && loudness() != Loudness::Quiet
+}
+
+fn rank_is_main() -> bool {
+    std::env::var("RANK").map_or(true, |rank| rank.trim() == "0")
+}
+
 /// Starts logging. `MONOPASS_LOG` overrides what goes to stderr (`debug`, `trainer=trace`, ..); processes other than rank 0
 /// say nothing but warnings.
 pub fn init(loudness: Loudness) {
     let _ = LOUDNESS.set(loudness);
-    let rank_is_main = std::env::var("RANK").map_or(true, |rank| rank.trim() == "0");
-    let default = match (rank_is_main, loudness) {
+    let default = match (rank_is_main(), loudness) {
         (false, _) | (true, Loudness::Quiet) => "warn",
         (true, Loudness::Verbose) => "debug,tantivy=warn",
         (true, Loudness::Usual) => "info,tantivy=warn",

@@ -1,12 +1,11 @@
 //! How far a stage is: a bar on a terminal, a line now and then in a log, nothing where quiet is wanted.
 
-use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use trainer::BARS;
 
-use crate::logging::{Loudness, loudness};
+use crate::logging::draws_bars;
 
 /// Lines a log gets for each set.
 const LOG_LINES: usize = 5;
@@ -26,7 +25,7 @@ impl SetProgress {
     /// Nothing is shown before the first one is done. `unit` is what is counted: `queries`.
     pub fn new(name: &str, unit: &'static str) -> Self {
         let bar =
-            (stderr().is_terminal() && loudness() != Loudness::Quiet).then(|| {
+            draws_bars().then(|| {
                 let bar = ProgressBar::no_length().with_message(name.to_owned());
                 let template = format!("{{msg}} {{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
                 BARS.add(bar.with_style(

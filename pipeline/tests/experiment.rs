@@ -155,6 +155,23 @@ fn queries_of_other_parts_of_a_split_do_not_count_as_missing() {
 }
 
 #[test]
+fn tables_of_an_earlier_evaluation_do_not_stay() {
+    let place = workplace();
+    let evaluate = |more: &[&str]| {
+        let only = ["run", "tiny.yaml", "--set", "train=null", "--set", "evaluate.models=[base]"];
+        place.run(&[&only[..], more].concat()).expect_code(0);
+    };
+    let is_there = |file: &str| place.path(&format!("runs/tiny/tables/{file}")).exists();
+    evaluate(&[]);
+    assert!(is_there("fidelity.json") && is_there("results.csv"));
+    evaluate(&["--set", "evaluate.decoders=[single_token]", "--set", "evaluate.table_formats=[json]"]);
+    assert!(!is_there("fidelity.json") && !is_there("fidelity.csv"), "there is no reference any more");
+    assert!(is_there("results.json") && !is_there("results.csv"), "a format that is not written any more");
+    let runs = fs::read_dir(place.path("runs/tiny/predictions/held_out.base.runs")).unwrap().count();
+    assert_eq!(runs, 1, "no run of a decoder that is not evaluated any more");
+}
+
+#[test]
 fn a_model_is_not_evaluated_with_another_prompt_unless_told() {
     let place = workplace();
     place.run(&["train", "tiny.yaml"]).expect_code(0);

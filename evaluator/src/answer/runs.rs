@@ -2,7 +2,7 @@
 
 use super::result::{AnswerEvaluation, AnswerRow, TextScores};
 use crate::EvaluatorError;
-use crate::evaluate::{RowName, RunBaseline};
+use crate::evaluate::{RowName, RunBaseline, distinct};
 use crate::stats::{Bootstrap, holm, paired_t_test};
 use crate::table::{Cell, Column, Table};
 
@@ -46,12 +46,12 @@ pub fn answered_runs_table(
         return Err(config(format!("no run has the row `{}/{}/{}`", name.run, name.model, name.decoder)));
     }
     let mut table = Table::new("answered_runs", "Answers of the runs", columns());
-    for set in sets(runs) {
+    for set in distinct(runs.iter().flat_map(|run| &run.evaluations).map(|evaluation| &evaluation.set)) {
         let contents: Vec<Option<&String>> = runs.iter().map(|run| run.contents.get(set)).collect();
         if contents.iter().any(|content| content.is_none() || *content != contents[0]) {
             table
                 .notes
-                .push(format!("{set}: left out, not all runs answered the same questions about the same texts."));
+                .push(format!("{set}: left out, not all runs have it prepared from the same files by the same settings (`data/{set}/card.json`)."));
             continue;
         }
         let sources = sources(runs, Some(set));
@@ -93,16 +93,6 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-fn sets(runs: &[AnsweredRun]) -> Vec<&str> {
-    let mut sets: Vec<&str> = Vec::new();
-    for evaluation in runs.iter().flat_map(|run| &run.evaluations) {
-        if !sets.contains(&evaluation.set.as_str()) {
-            sets.push(&evaluation.set);
-        }
-    }
-    sets
-}
-
 fn sources<'a>(runs: &'a [AnsweredRun], set: Option<&str>) -> Vec<Source<'a>> {
     let all = runs.iter().flat_map(|run| run.evaluations.iter().map(move |evaluation| (run, evaluation)));
     let of_set = all.filter(|(_, evaluation)| set.is_none_or(|set| evaluation.set == set));
@@ -119,14 +109,7 @@ fn is(source: &Source<'_>, name: &RowName) -> bool {
 
 /// What a row is compared with; none when that is itself.
 fn baseline_of<'a>(sources: &[Source<'a>], own: &Source<'a>, baseline: &RunBaseline) -> Option<Source<'a>> {
-    let name = match baseline {
-        RunBaseline::Row(name) => name.clone(),
-        RunBaseline::Counterpart => RowName {
-            run: sources.first()?.run.to_owned(),
-            model: own.evaluation.model.clone(),
-            decoder: own.row.decoder.name().to_owned(),
-        },
-    };
+    let name = baseline.of_row(sources.first()?.run, &own.evaluation.model, own.row.decoder.name());
     let found = *sources.iter().find(|source| is(source, &name))?;
     (!std::ptr::eq(found.row, own.row)).then_some(found)
 }
@@ -226,7 +209,7 @@ mod tests {
     fn other_texts_and_rows_that_are_not_there_are_told() {
         let runs = [run("a", [1.0, 0.5, 0.0], "h"), run("b", [2.0, 0.5, 1.0], "other")];
         let error = answered_runs_table(&runs, &RunBaseline::Counterpart, &Bootstrap::default()).unwrap_err();
-        assert!(error.to_string().contains("not all runs answered the same questions"), "{error}");
+        assert!(error.to_string().contains("not all runs have it prepared from the same files"), "{error}");
         let name = RowName { run: "a".into(), model: "m".into(), decoder: "one_by_one".into() };
         let error = answered_runs_table(&runs[..1], &RunBaseline::Row(name), &Bootstrap::default()).unwrap_err();
         assert!(error.to_string().contains("no run has the row `a/m/one_by_one`"), "{error}");

@@ -64,7 +64,7 @@ pub fn runs_table(
         return Err(EvaluatorError::Config { problems: vec![problem] });
     }
     let mut table = Table::new("runs", "Runs", columns());
-    for set in sets(runs) {
+    for set in distinct(runs.iter().flat_map(|run| &run.evaluations).map(|evaluation| &evaluation.set)) {
         let without: Vec<&str> = runs
             .iter()
             .filter(|run| !run.evaluations.iter().any(|own| own.set == set))
@@ -119,15 +119,27 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-/// Sets in order of appearance.
-fn sets(runs: &[RunEvaluations]) -> Vec<&str> {
-    let mut sets: Vec<&str> = Vec::new();
-    for evaluation in runs.iter().flat_map(|run| &run.evaluations) {
-        if !sets.contains(&evaluation.set.as_str()) {
-            sets.push(&evaluation.set);
+/// Names in order of appearance, each once.
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for name in names {
+        if !found.contains(&name.as_str()) {
+            found.push(name);
         }
     }
-    sets
+    found
+}
+
+impl RunBaseline {
+    /// The row that one of this model and decoder is compared with; `first_run` is the first of those compared.
+    pub(crate) fn of_row(&self, first_run: &str, model: &str, decoder: &str) -> RowName {
+        match self {
+            Self::Row(name) => name.clone(),
+            Self::Counterpart => {
+                RowName { run: first_run.to_owned(), model: model.to_owned(), decoder: decoder.to_owned() }
+            }
+        }
+    }
 }
 
 /// The first stage of each run's first model, then its rows.
@@ -175,14 +187,7 @@ fn values(source: Source<'_>, shared: &[&str], measure: RankingMeasure) -> Vec<f
 
 /// What a row is compared with; none when that is itself.
 fn baseline_of<'a>(sources: &[Source<'a>], own: Source<'a>, baseline: &RunBaseline) -> Option<Source<'a>> {
-    let name = match baseline {
-        RunBaseline::Row(name) => name.clone(),
-        RunBaseline::Counterpart => RowName {
-            run: sources.first()?.run.to_owned(),
-            model: own.evaluation.model.clone(),
-            decoder: own.row.decoder.clone(),
-        },
-    };
+    let name = baseline.of_row(sources.first()?.run, &own.evaluation.model, &own.row.decoder);
     let found = *sources
         .iter()
         .find(|source| find(source.run, source.evaluation, &name).is_some() && source.row.decoder == name.decoder)?;

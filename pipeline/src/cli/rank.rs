@@ -40,7 +40,8 @@ pub struct RankArgs {
     /// How far the window moves.
     #[arg(long, default_value_t = 10)]
     pub stride: usize,
-    /// Queries read side by side, in one pass where the decoder can (`single_token`, `one_pass`): for a GPU. Memory grows with them.
+    /// Queries read side by side, in one pass where the decoder can (`single_token`, `one_pass`): for a GPU. Memory grows with
+    /// them, and in bf16 what shares a pass can move a score by rounding.
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
     /// Prompt settings as YAML, `{style: first, identifiers: alphabetic}`; default: those the model was trained with.

@@ -1,6 +1,6 @@
 //! `monopass answer`: questions about a text, answered side by side.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 
 use anyhow::Context as _;
 use data::branched::{BranchPromptConfig, BranchPrompts};
@@ -9,14 +9,13 @@ use evaluator::answer::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-
-use super::print_json;
 use trainer::BARS;
 
+use super::print_json;
 use crate::cli::answer::{AnswerArgs, DecoderArg};
 use crate::config::decode::decode;
 use crate::failure::UsageError;
-use crate::logging::{Loudness, loudness};
+use crate::logging::draws_bars;
 use crate::model_source::{self, LoadedModel, ModelNote};
 
 /// Runs the command.
@@ -45,7 +44,7 @@ pub fn run(args: &AnswerArgs) -> anyhow::Result<()> {
         end_tokens: prompts.end_tokens(),
         sampling: (&args.sampling).into(),
     };
-    let screen = Screen::new(&args.questions, args.json || loudness() == Loudness::Quiet);
+    let screen = Screen::new(&args.questions, !args.json && draws_bars());
     let mut texts = vec![Vec::new(); args.questions.len()];
     let mut failed = None;
     let mut on_token = |_: usize, question: usize, token: i64| {
@@ -125,8 +124,8 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(questions: &[String], quiet: bool) -> Self {
-        if quiet || !std::io::stderr().is_terminal() {
+    fn new(questions: &[String], shown: bool) -> Self {
+        if !shown {
             return Self { lines: Vec::new() };
         }
         let style =

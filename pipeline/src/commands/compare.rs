@@ -37,7 +37,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     for (name, run) in names.iter().zip(&args.runs) {
         let (rankings, answers) = (rankings(name, run)?, answers(name, run)?);
         if rankings.is_none() && answers.is_none() {
-            let message = format!("`{}` has no evaluation: there is no `tables/{EVALUATIONS_FILE}`", run.display());
+            let message = format!(
+                "`{}` has no evaluation: there is neither `tables/{EVALUATIONS_FILE}` nor `tables/{ANSWERS_FILE}`",
+                run.display()
+            );
             return Err(InputError::new(message, "evaluate the run first, or give another folder").into());
         }
         ranked.extend(rankings);

@@ -15,7 +15,7 @@ use evaluator::answer::{
 };
 use evaluator::table::Table;
 
-use super::evaluate::{remove_table, write_table};
+use super::evaluate::write_table;
 use super::overlap::{Overlap, question_hashes};
 use super::{Experiment, prepare, subject, train};
 use crate::failure::Interrupted;
@@ -56,7 +56,6 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
     write_json(&tables.join(ANSWERS_FILE), &evaluations)?;
     write_json(&tables.join(OVERLAPS_FILE), &overlaps)?;
     let table = answers_table(&evaluations, config)?;
-    remove_table(&tables, &table.name);
     write_table(&tables, &table, &config.table_formats)?;
     Ok(Some(table))
 }

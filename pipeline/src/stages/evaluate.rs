@@ -314,23 +314,33 @@ fn write_tables(
     let folder = experiment.folder.tables();
     write_json(&folder.join(EVALUATIONS_FILE), &evaluations)?;
     let tables = tables_of(evaluations, config);
-    let of_rankings = RunTable::ALL.into_iter().filter(|table| *table != RunTable::Answers);
-    of_rankings.for_each(|table| remove_table(&folder, table.name()));
     tables.iter().try_for_each(|table| write_table(&folder, table, &config.table_formats))?;
+    let is_empty = |kind: &RunTable| !tables.iter().any(|table| table.name == kind.name());
+    let of_rankings = RunTable::ALL.into_iter().filter(|kind| *kind != RunTable::Answers);
+    of_rankings.filter(is_empty).try_for_each(|kind| remove_table(&folder, kind.name(), &TableFormat::ALL))?;
     Ok(tables)
 }
 
-/// A table that has no rows any more, or is not written in a format any more, would tell of an earlier run.
-pub(super) fn remove_table(folder: &Path, name: &str) {
-    for format in TableFormat::ALL {
-        let _ = fs::remove_file(folder.join(format!("{name}.{}", format.extension())));
-    }
-}
-
+/// Writes a table in these formats, and then takes away what an earlier run wrote in others.
 pub(super) fn write_table(folder: &Path, table: &Table, formats: &[TableFormat]) -> anyhow::Result<()> {
     for format in formats {
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
         write_whole(&path, table.render(*format).as_bytes())?;
+    }
+    let others: Vec<TableFormat> = TableFormat::ALL.into_iter().filter(|format| !formats.contains(format)).collect();
+    remove_table(folder, &table.name, &others)
+}
+
+/// A table that has no rows any more would tell of an earlier run.
+fn remove_table(folder: &Path, name: &str, formats: &[TableFormat]) -> anyhow::Result<()> {
+    for format in formats {
+        let path = folder.join(format!("{name}.{}", format.extension()));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove `{}`", path.display()));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -136,8 +136,11 @@ impl Work<'_> {
     ) -> anyhow::Result<()> {
         let n = candidates_per_list("train", &of_sets[0].1.samples)?;
         let seed = self.experiment.config.seed;
-        let train = self.teacher.together(&self.section.train.0, of_sets, subject)?;
-        let validation = self.teacher.together(&self.section.validation.0, of_sets, subject)?;
+        // Trees of other heads may take gigabytes.
+        let (trees, states) = tree_of(head).map_or((Vec::new(), true), |tree| (vec![tree], false));
+        let own = self.teacher.with_pieces(trees, states);
+        let train = own.together(&self.section.train.0, of_sets, subject)?;
+        let validation = own.together(&self.section.validation.0, of_sets, subject)?;
         let weights = match head {
             NeededHead::OnePass(settings) => self.train_one_pass(*settings, &train, &validation)?,
             NeededHead::Blockwise => {

@@ -215,7 +215,6 @@ fn environment(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, Strin
     let mut lines = vec![
         text("this page", PROGRAM.to_owned()),
         text("command", std::env::args().collect::<Vec<_>>().join(" ")),
-        text("in the folder", std::env::current_dir()?.display().to_string()),
         text("experiment file", experiment.source.file.display().to_string()),
         text(
             "to run it all again",

@@ -123,6 +123,12 @@ impl Teacher<'_> {
         }
     }
 
+    /// This one as a head needs it: of all that was collected, its own tree or the states.
+    #[must_use]
+    pub fn with_pieces(&self, trees: Vec<OnePassSettings>, states: bool) -> Self {
+        Self { experiment: self.experiment, model: self.model, folder: self.folder.clone(), trees, states }
+    }
+
     /// What was collected of several sets, end to end.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::logging::{Loudness, loudness};
 use anyhow::Context as _;
 use data::DataError;
 use data::batch::{Loader, LoaderConfig, LoaderOptions, StepBatch};
@@ -19,6 +18,7 @@ use super::training_material::Material;
 use super::{Experiment, prepare, remove_folder, replace_folder, set_aside};
 use crate::config::experiment::StageSection;
 use crate::failure::Interrupted;
+use crate::logging::draws_bars;
 use crate::model_card;
 use crate::model_source::{LoadedModel, ModelNote, load_folder};
 use crate::origin::PROGRAM;
@@ -129,7 +129,7 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
                 Some(_) => Some(&mut between_steps),
                 None => None,
             },
-            quiet: loudness() == Loudness::Quiet,
+            quiet: !draws_bars(),
         },
     )?;
     for damaged in &report.damaged_checkpoints {

@@ -9,6 +9,9 @@ use super::jobs::Job;
 use super::run::JobEnd;
 use crate::origin::PROGRAM;
 
+/// Stages whose curves are shown: more would make a page that is slow to open.
+const MOST_STAGES: usize = 12;
+
 /// Columns that tell seconds, in the tables of a run.
 const SECONDS: [&str; 2] = ["latency_median", "seconds"];
 
@@ -29,11 +32,14 @@ pub fn page(sweep: &str, jobs: &[Job], ends: &[JobEnd], table: &Table) -> anyhow
             }
         }
     }
+    let left_out = stages.len().saturating_sub(MOST_STAGES);
+    stages.truncate(MOST_STAGES);
+    let curves = if left_out > 0 { format!(" Curves of {left_out} more stages are there.") } else { String::new() };
     let done = ends.iter().filter(|end| **end == JobEnd::Done).count();
     Ok(Report {
         title: sweep.to_owned(),
         summary: format!(
-            "{done} of {} runs are done. Each has a page of its own: `RUN/report.html` beside this one.",
+            "{done} of {} runs are done. Each has a page of its own: `RUN/report.html` beside this one.{curves}",
             jobs.len()
         ),
         trade_offs: trade_offs(table, jobs),
