@@ -6,6 +6,7 @@ mod bench;
 mod columnar;
 mod config;
 mod evaluate;
+mod lines;
 mod one_by_one;
 mod result;
 mod runs;
@@ -22,7 +23,10 @@ use tch::Tensor;
 pub use bench::{AnswerBench, AnswerTiming, answer_bench};
 pub use columnar::{ColumnarSession, answer_columns};
 pub use config::{AnswerBaseline, AnswerConfig, AnswerDecoder, AnswerNormalisation, AnswerSystem};
-pub use evaluate::{AnswerJob, AnswerLine, AnswerProgress, DecodedAnswers, answer_with, evaluate_answers, score};
+pub use evaluate::{
+    AnswerJob, AnswerLine, AnswerProgress, DecodedAnswers, answer_share, answer_with, evaluate_answers, merge_answers,
+    score,
+};
 pub use one_by_one::answer_one_by_one;
 pub use result::{AnswerEvaluation, AnswerRow, TextScores, answers_table};
 pub use runs::{AnsweredRun, answered_runs_table};

@@ -28,7 +28,7 @@ pub use predictions::{DecoderLine, PredictionLine, Predictions, read_lines};
 pub use result::{Comparison, Cost, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, compare_rows};
 pub(crate) use runs::distinct;
 pub use runs::{RowName, RunBaseline, RunEvaluations, runs_table};
-pub use share::{RankShare, evaluate_share, merge_shares};
+pub use share::{evaluate_share, merge_shares};
 pub use summary::{first_stage_order, summarise};
 pub use tables::{baseline_of, comparison_table, cost_table, fidelity_table, results_table};
 

@@ -27,6 +27,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod latency;
 pub mod measures;
+mod rank_share;
 pub mod report;
 pub mod sampling;
 pub mod sliding;
@@ -36,3 +37,4 @@ pub mod teacher;
 
 pub use error::EvaluatorError;
 pub use evaluate::EvaluateConfig;
+pub use rank_share::RankShare;

@@ -122,6 +122,34 @@ fn an_experiment_trains_answers_and_reports() {
     assert_eq!(skipped, 3 + 4 + 4 + 1, "{}", again.stderr);
 }
 
+/// Two ranks answer what one process does, and take over what an interrupted run of more ranks left.
+#[test]
+fn ranks_share_the_answering() {
+    let place = workplace();
+    let only =
+        ["--set", "answer.systems=[{model: base, decoders: [one_by_one_cached, columnar]}]", "--set", "train=null"];
+    let launched = [&["launch", "--nproc-per-node", "2", "--", "run", "columns.yaml"], &only[..]].concat();
+    let predictions = "runs/columns/predictions";
+    let answers = || json(&place, &format!("{predictions}/dev.base.answers.columnar.squad.json"));
+    place.run(&[&["run", "columns.yaml"], &only[..]].concat()).expect_code(0);
+    let alone = answers();
+    fs::remove_dir_all(place.path(predictions)).unwrap();
+    let said = place.run(&launched).expect_code(0).stderr;
+    assert!(said.contains("base on dev, this rank's: 2 of 2 texts"), "{said}");
+    assert_eq!(answers(), alone);
+
+    let result = format!("{predictions}/dev.base.answers.json");
+    let before = json(&place, &result);
+    assert!(said.contains("report: done again") && said.contains("run: runs/columns"), "{said}");
+    let lines = place.path(&format!("{predictions}/dev.base.answers.jsonl"));
+    fs::rename(&lines, lines.with_extension("jsonl.rank-2")).unwrap();
+    fs::remove_file(place.path(&result)).unwrap();
+    place.run(&launched).expect_code(0);
+    assert_eq!(json(&place, &result), before, "seconds of kept texts stay");
+    let left = fs::read_dir(place.path(predictions)).unwrap().flatten();
+    assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().contains("rank-")), "parts are left");
+}
+
 #[test]
 fn answering_goes_on_where_it_stopped() {
     let place = workplace();

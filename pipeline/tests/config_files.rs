@@ -122,10 +122,14 @@ fn the_schema_knows_stage_settings_beside_the_stages_name() {
 }
 
 #[test]
-fn config_ls_names_every_file_with_its_first_line() {
+fn config_ls_names_every_file_with_its_kind_and_first_line() {
     let place = Workplace::empty();
     place.write("configs/a.yaml", "# First one\nname: a\n");
-    place.write("configs/deep/b.yaml", "name: b\n");
+    place.write("configs/deep/b.yaml", "name: b\ncolumns: []\n");
+    place.write("configs/deep/c.yaml", "name: [\n");
     let ended = place.run(&["config", "ls"]).expect_code(0);
-    assert_eq!(ended.stdout, "configs/a.yaml       First one\nconfigs/deep/b.yaml  \n");
+    let wanted = "configs/a.yaml       experiment  First one\n\
+                  configs/deep/b.yaml  table       \n\
+                  configs/deep/c.yaml  unreadable  \n";
+    assert_eq!(ended.stdout, wanted);
 }

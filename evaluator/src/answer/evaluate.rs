@@ -1,19 +1,18 @@
 //! A model's answers to all texts of a set, in several ways, scored against the accepted answers.
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use data::branched::{Branch, BranchPrompts, BranchedText};
 use model::CausalLm;
 use serde::{Deserialize, Serialize};
 
 use super::config::{AnswerConfig, AnswerDecoder, AnswerNormalisation};
+use super::lines::KeptLines;
 use super::{AnswerOptions, AnswerPrompt, Answers, answer_columns, answer_one_by_one, answer_shared_prefix};
 use crate::EvaluatorError;
 use crate::measures::squad::{exact_match, f1};
+use crate::rank_share::{RankShare, parts};
 
 /// What every decoder answered to the questions of a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,29 +78,74 @@ pub fn evaluate_answers(
     on_text: &mut dyn FnMut(AnswerProgress) -> ControlFlow<()>,
 ) -> Result<Vec<AnswerLine>, EvaluatorError> {
     let mut kept = KeptLines::open(job.predictions, job.content_key)?;
-    let mut lines: Vec<Option<AnswerLine>> = job.texts.iter().map(|text| kept.take(text, job.decoders)).collect();
-    let total = job.texts.len();
-    let open: Vec<usize> = (0..total).filter(|index| lines[*index].is_none()).collect();
-    let before = total - open.len();
-    let size = job.config.texts_per_batch.max(1);
-    for (number, batch) in open.chunks(size).enumerate() {
-        if on_text(AnswerProgress { done: before + number * size, total }).is_break() {
-            return Err(EvaluatorError::Interrupted);
+    let all: Vec<usize> = (0..job.texts.len()).collect();
+    job.answer_open(&all, &KeptLines::none(), &mut kept, on_text)?;
+    Ok(job.texts.iter().filter_map(|text| kept.get(text, job.decoders).cloned()).collect())
+}
+
+/// Answers a rank's texts that the job's file does not hold, into a part beside it. `Break` stops; what is done is kept.
+///
+/// # Errors
+/// As [`evaluate_answers`].
+pub fn answer_share(
+    job: &AnswerJob<'_>,
+    share: RankShare,
+    on_text: &mut dyn FnMut(AnswerProgress) -> ControlFlow<()>,
+) -> Result<(), EvaluatorError> {
+    let before = KeptLines::read(job.predictions, job.content_key)?;
+    let mut own = KeptLines::open(&share.part(job.predictions), job.content_key)?;
+    let mine: Vec<usize> = share.of(job.texts.len()).collect();
+    job.answer_open(&mine, &before, &mut own, on_text)
+}
+
+/// Takes the lines of all parts, of whatever number of ranks, into the job's file and removes the parts. For one rank, while no other
+/// answers.
+///
+/// # Errors
+/// Files that cannot be read or written.
+pub fn merge_answers(job: &AnswerJob<'_>) -> Result<(), EvaluatorError> {
+    let mut all = KeptLines::open(job.predictions, job.content_key)?;
+    for part in parts(job.predictions)? {
+        let lines = KeptLines::read(&part, job.content_key)?;
+        for text in job.texts {
+            if let (None, Some(line)) = (all.get(text, job.decoders), lines.get(text, job.decoders)) {
+                all.add(line.clone())?;
+            }
         }
-        if number == 0 {
-            // the first passes of a process are slow
-            job.answer(batch)?;
-        }
-        for (index, line) in batch.iter().zip(job.answer(batch)?) {
-            kept.add(&line)?;
-            lines[*index] = Some(line);
-        }
+        std::fs::remove_file(&part).map_err(EvaluatorError::write(&part))?;
     }
-    let _ = on_text(AnswerProgress { done: total, total });
-    Ok(lines.into_iter().flatten().collect())
+    Ok(())
 }
 
 impl AnswerJob<'_> {
+    /// Answers those of some texts that neither file holds, and adds them to `own`.
+    fn answer_open(
+        &self,
+        places: &[usize],
+        before: &KeptLines,
+        own: &mut KeptLines,
+        on_text: &mut dyn FnMut(AnswerProgress) -> ControlFlow<()>,
+    ) -> Result<(), EvaluatorError> {
+        let is_open = |text| before.get(text, self.decoders).is_none() && own.get(text, self.decoders).is_none();
+        let open: Vec<usize> = places.iter().copied().filter(|place| is_open(&self.texts[*place])).collect();
+        let (total, done) = (places.len(), places.len() - open.len());
+        let size = self.config.texts_per_batch.max(1);
+        for (number, batch) in open.chunks(size).enumerate() {
+            if on_text(AnswerProgress { done: done + number * size, total }).is_break() {
+                return Err(EvaluatorError::Interrupted);
+            }
+            if number == 0 {
+                // the first passes of a process are slow
+                self.answer(batch)?;
+            }
+            for line in self.answer(batch)? {
+                own.add(line)?;
+            }
+        }
+        let _ = on_text(AnswerProgress { done: total, total });
+        Ok(())
+    }
+
     /// The lines of some texts, by their places.
     fn answer(&self, batch: &[usize]) -> Result<Vec<AnswerLine>, EvaluatorError> {
         let prompts: Vec<AnswerPrompt> =
@@ -200,51 +244,6 @@ fn without_label(answer: &str) -> &str {
     labels.iter().find(|label| starts(label)).map_or(answer, |label| answer[label.len()..].trim_start())
 }
 
-/// Lines that were written before, and the file that new ones are appended to.
-struct KeptLines {
-    path: PathBuf,
-    file: File,
-    lines: HashMap<String, AnswerLine>,
-}
-
-impl KeptLines {
-    /// Lines of another key, and a last line that was cut short, are taken out of the file.
-    fn open(path: &Path, content_key: &str) -> Result<Self, EvaluatorError> {
-        let bytes = if path.exists() { data::files::read_bytes(path)? } else { Vec::new() };
-        let text = String::from_utf8_lossy(&bytes);
-        let mut lines = HashMap::new();
-        let mut kept = String::new();
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            let Ok(parsed) = serde_json::from_str::<AnswerLine>(line) else { continue };
-            if parsed.content_key == content_key {
-                kept += line;
-                lines.insert(parsed.id.clone(), parsed);
-            }
-        }
-        if kept != text {
-            data::files::write_whole(path, kept.as_bytes())?;
-        }
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(EvaluatorError::write(folder))?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(EvaluatorError::write(path))?;
-        Ok(Self { path: path.to_owned(), file, lines })
-    }
-
-    fn take(&mut self, text: &BranchedText, decoders: &[AnswerDecoder]) -> Option<AnswerLine> {
-        let line = self.lines.remove(&text.id)?;
-        let fits = line.decoders.iter().map(|d| d.decoder).eq(decoders.iter().copied())
-            && line.decoders.iter().all(|d| d.answers.len() == text.branches.len());
-        fits.then_some(line)
-    }
-
-    fn add(&mut self, line: &AnswerLine) -> Result<(), EvaluatorError> {
-        let json = serde_json::to_string(line).expect("strings and numbers") + "\n";
-        // one write, so that a kill leaves a whole line or a cut one, never two mixed
-        self.file.write_all(json.as_bytes()).map_err(EvaluatorError::write(&self.path))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,28 +256,5 @@ mod tests {
         let (exact, overlap) = score("Answer: the Denver Broncos", &accepted, AnswerNormalisation::Official);
         assert_eq!((exact, overlap), (0.0, 0.8));
         assert_eq!(score("", &[], AnswerNormalisation::Official), (0.0, 0.0));
-    }
-
-    #[test]
-    fn lines_of_another_key_and_cut_lines_are_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lines.jsonl");
-        let text = |id: &str| BranchedText {
-            id: id.into(),
-            background: String::new(),
-            branches: vec![],
-            origin: String::new(),
-        };
-        let line = |key: &str, id: &str| AnswerLine { content_key: key.into(), id: id.into(), decoders: vec![] };
-        let mut kept = KeptLines::open(&path, "a").unwrap();
-        for (key, id) in [("a", "1"), ("b", "2"), ("a", "3")] {
-            kept.add(&line(key, id)).unwrap();
-        }
-        let whole = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
-        let mut again = KeptLines::open(&path, "a").unwrap();
-        assert_eq!(again.take(&text("1"), &[]), Some(line("a", "1")));
-        assert_eq!((again.take(&text("2"), &[]), again.take(&text("3"), &[])), (None, None));
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
     }
 }

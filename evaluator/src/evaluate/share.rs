@@ -1,30 +1,12 @@
 //! One evaluation by several ranks: each decodes its queries into a part, and the parts become one file.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::predictions::Predictions;
 use super::{EvaluationJob, Progress, check, decode_query, limited, warm_up};
 use crate::EvaluatorError;
-
-/// Which queries are a rank's: every `world_size`-th one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RankShare {
-    /// This rank, from 0.
-    pub rank: usize,
-    /// Ranks.
-    pub world_size: usize,
-}
-
-impl RankShare {
-    /// Where this rank's lines are kept until they are merged.
-    fn part(self, predictions: &Path) -> PathBuf {
-        let mut name = predictions.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".rank-{}", self.rank));
-        predictions.with_file_name(name)
-    }
-}
+use crate::rank_share::{RankShare, parts};
 
 /// Decodes a rank's queries that the job's file does not hold, into a part beside it. `Break` stops; what is done is kept.
 ///
@@ -42,7 +24,7 @@ pub fn evaluate_share(
     let samples = limited(job);
     let before = Predictions::read(predictions, job.content_key, job.samples)?;
     let mut own = Predictions::open(&share.part(predictions), job.content_key, job.samples)?;
-    let mine = || samples.iter().enumerate().skip(share.rank).step_by(share.world_size);
+    let mine = || share.of(samples.len()).map(|index| (index, &samples[index]));
     let is_done = |query: &str, own: &Predictions| before.get(query).is_some() || own.get(query).is_some();
     let (total, resumed) = (mine().count(), mine().filter(|(_, sample)| is_done(&sample.query_id, &own)).count());
     if resumed < total {
@@ -83,22 +65,4 @@ pub fn merge_shares(job: &EvaluationJob) -> Result<(), EvaluatorError> {
         std::fs::remove_file(&part).map_err(EvaluatorError::write(&part))?;
     }
     Ok(())
-}
-
-fn parts(predictions: &Path) -> Result<Vec<PathBuf>, EvaluatorError> {
-    let (Some(folder), Some(name)) = (predictions.parent(), predictions.file_name()) else { return Ok(Vec::new()) };
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let prefix = format!("{}.rank-", name.to_string_lossy());
-    let io = |source| EvaluatorError::Io { path: folder.to_owned(), source };
-    let mut parts = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            parts.push(entry.path());
-        }
-    }
-    parts.sort();
-    Ok(parts)
 }

@@ -14,7 +14,7 @@ use crate::config::resolved::to_yaml;
 use crate::config::schema::editor_schema;
 use crate::failure::{UsageError, in_full};
 
-/// Lists experiment files with the first comment line of each.
+/// Lists files of experiments, tables and sweeps with their kind and first comment line.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -22,23 +22,36 @@ pub fn ls(folder: &Path, as_json: bool) -> anyhow::Result<()> {
     let mut files = Vec::new();
     collect(folder, &mut files)?;
     files.sort();
-    let rows: Vec<(PathBuf, String)> = files
+    let rows: Vec<(PathBuf, &str, String)> = files
         .into_iter()
         .map(|file| {
-            let title = fs::read_to_string(&file).unwrap_or_default();
-            let title = title.lines().find_map(|line| line.strip_prefix('#')).unwrap_or("").trim().to_owned();
-            (file, title)
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let title = text.lines().find_map(|line| line.strip_prefix('#')).unwrap_or("").trim().to_owned();
+            let kind = ConfigSource::read(&file, &[]).map_or("unreadable", |source| kind_of(&source));
+            (file, kind, title)
         })
         .collect();
     if as_json {
-        let rows: Vec<_> = rows.iter().map(|(file, title)| json!({"file": file, "title": title})).collect();
-        return print_json(&json!({ "experiments": rows }));
+        let row = |(file, kind, title): &(PathBuf, &str, String)| json!({"file": file, "kind": kind, "title": title});
+        return print_json(&json!({ "files": rows.iter().map(row).collect::<Vec<_>>() }));
     }
-    let width = rows.iter().map(|(file, _)| file.display().to_string().len()).max().unwrap_or(0);
-    for (file, title) in rows {
-        println!("{:<width$}  {title}", file.display().to_string());
+    let width = rows.iter().map(|(file, ..)| file.display().to_string().len()).max().unwrap_or(0);
+    for (file, kind, title) in rows {
+        println!("{:<width$}  {kind:<10}  {title}", file.display().to_string());
     }
     Ok(())
+}
+
+/// What kind of file it is, by the keys that only tables and sweeps have.
+fn kind_of(source: &ConfigSource) -> &'static str {
+    let has = |of_kind: [&str; 2]| source.keys().iter().any(|key| of_kind.contains(key));
+    if has(["columns", "rows"]) {
+        "table"
+    } else if has(["experiment", "over"]) {
+        "sweep"
+    } else {
+        "experiment"
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
@@ -78,11 +91,10 @@ pub fn check(files: &[PathBuf], set: &[String]) -> anyhow::Result<()> {
     Err(last)
 }
 
-/// What kind of file it is, where it is no experiment: by the keys that only tables and sweeps have.
+/// Checks one file. Returns what to say of its kind, where it is no experiment.
 fn check_one(file: &Path, set: &[String]) -> anyhow::Result<&'static str> {
-    let source = ConfigSource::read(file, &[])?;
-    let has = |of_kind: [&str; 2]| source.keys().iter().any(|key| of_kind.contains(key));
-    if !set.is_empty() && (has(["columns", "rows"]) || has(["experiment", "over"])) {
+    let kind = kind_of(&ConfigSource::read(file, &[])?);
+    if !set.is_empty() && kind != "experiment" {
         let hint = "write it into the file: `set` of an experiment in a table, of the sweep in a sweep";
         return Err(UsageError::new(
             format!("`--set` changes experiment files, and `{}` is none", file.display()),
@@ -90,14 +102,11 @@ fn check_one(file: &Path, set: &[String]) -> anyhow::Result<&'static str> {
         )
         .into());
     }
-    if has(["columns", "rows"]) {
-        return table::load(file).map(|_| ", a table");
+    match kind {
+        "table" => table::load(file).map(|_| ", a table"),
+        "sweep" => sweep::load(file, None).map(|_| ", a sweep"),
+        _ => Ok(load_checked(file, set).map(|_| "")?),
     }
-    if has(["experiment", "over"]) {
-        return sweep::load(file, None).map(|_| ", a sweep");
-    }
-    load_checked(file, set)?;
-    Ok("")
 }
 
 /// Prints a file as it is understood.

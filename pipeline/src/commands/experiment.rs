@@ -83,17 +83,12 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
             prepare::run(&experiment)?;
         }
         tables = evaluate::run(&experiment)?;
-    }
-    if !experiment.ranks.is_main() {
-        return Ok(());
-    }
-    if does(Until::Evaluate) {
         tables.extend(answer::run(&experiment)?);
     }
     if does(Until::Report) {
         report::run(&experiment)?;
     }
-    finish(&experiment, &tables, args.json)
+    if experiment.ranks.is_main() { finish(&experiment, &tables, args.json) } else { Ok(()) }
 }
 
 /// Takes the run's folder and writes what is done in it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use evaluator::table::Better;
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +21,10 @@ pub struct PaperTable {
     /// What each row and figure is, in a sentence or two.
     #[serde(default)]
     pub caption: String,
-    /// The experiments, by the name that rows use.
+    /// The experiments, by the name that rows use, in the order in which they are run: a later one may begin with a model that an earlier one
+    /// trained.
     #[serde(default)]
-    pub experiments: BTreeMap<String, TableExperiment>,
+    pub experiments: IndexMap<String, TableExperiment>,
     /// Columns, left to right.
     pub columns: Vec<TableColumn>,
     /// Rows, top down.

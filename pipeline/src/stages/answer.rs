@@ -1,5 +1,6 @@
 //! Every model's answers to the questions about every text, by every decoder; predictions and the table.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
@@ -8,12 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use data::branched::{BranchPrompts, BranchedText};
 use data::prepared::AnswerRecord;
-use evaluator::EvaluatorError;
 use evaluator::answer::{
-    AnswerConfig, AnswerEvaluation, AnswerJob, AnswerLine, AnswerNormalisation, AnswerSystem, answers_table,
-    evaluate_answers, score,
+    AnswerConfig, AnswerEvaluation, AnswerJob, AnswerLine, AnswerNormalisation, AnswerProgress, AnswerSystem,
+    answer_share, answers_table, evaluate_answers, merge_answers, score,
 };
 use evaluator::table::Table;
+use evaluator::{EvaluatorError, RankShare};
 
 use super::evaluate::write_table;
 use super::overlap::{Overlap, question_hashes};
@@ -36,6 +37,7 @@ pub const OVERLAPS_FILE: &str = "answer_overlaps.json";
 /// When a model or set cannot be used, or a signal came (finished texts are then kept).
 pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
     let Some(config) = &experiment.config.answer else { return Ok(None) };
+    let is_main = experiment.ranks.is_main();
     let mut evaluations = Vec::new();
     let mut overlaps = Vec::new();
     for system in &config.systems {
@@ -44,13 +46,19 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
         let mut loaded = None;
         for set in &config.sets {
             let texts = prepare::texts(experiment, set)?;
-            if let Some(overlap) = Overlap::of_hashes(&system.model, &trained, set, &question_hashes(&texts)) {
+            if let Some(overlap) = Overlap::of_hashes(&system.model, &trained, set, &question_hashes(&texts))
+                && is_main
+            {
                 tracing::warn!("{}", overlap.warning());
                 overlaps.push(overlap);
             }
-            let one = One { experiment, config, system, set, folder: &folder, texts: &texts };
+            let answered_now = Cell::new(false);
+            let one = One { experiment, config, system, set, folder: &folder, texts: &texts, answered_now };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
+    }
+    if !is_main {
+        return Ok(None);
     }
     let tables = experiment.folder.tables();
     write_json(&tables.join(ANSWERS_FILE), &evaluations)?;
@@ -73,6 +81,8 @@ struct One<'a> {
     set: &'a str,
     folder: &'a Path,
     texts: &'a [BranchedText],
+    /// Whether this process, or another rank of it, answered something.
+    answered_now: Cell<bool>,
 }
 
 impl One<'_> {
@@ -91,31 +101,41 @@ impl One<'_> {
         inputs.settings("normalisation", &self.config.normalisation)?;
         let result = self.file("json");
         let from_file = || read_json(&result);
-        if self.experiment.is_finished(&self.name(), &inputs)? {
+        let ranks = &self.experiment.ranks;
+        // Rank 0 looks, all ranks do as it says.
+        let finished = ranks.is_main() && self.experiment.is_finished(&self.name(), &inputs)?;
+        if ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
             return from_file();
         }
         self.experiment.stop.check()?;
-        if self.experiment.force {
+        if self.experiment.force && ranks.is_main() {
             stamp::remove(&self.file("jsonl"))?;
         }
         if loaded.is_none() {
             *loaded = Some(load(self.experiment, self.system, self.folder)?);
         }
         let Some((model, prompts)) = loaded.as_ref() else { unreachable!("loaded above") };
-        let lines = self.answer(model, prompts, &content_key)?;
-        let normalisation = self.config.normalisation;
-        write_json(&result, &AnswerEvaluation::of(self.set, self.system.name(), self.texts, &lines, normalisation))?;
-        let mut outputs = vec![result.clone(), self.file("jsonl")];
+        let written = match self.answer(model, prompts, &content_key)? {
+            Some(lines) => self.write(&lines, &inputs),
+            None => Ok(()),
+        };
+        self.experiment.agree(written)?;
+        from_file()
+    }
+
+    fn write(&self, lines: &[AnswerLine], inputs: &Inputs) -> anyhow::Result<()> {
+        let (result, normalisation) = (self.file("json"), self.config.normalisation);
+        write_json(&result, &AnswerEvaluation::of(self.set, self.system.name(), self.texts, lines, normalisation))?;
+        let mut outputs = vec![result, self.file("jsonl")];
         for (index, decoder) in self.system.decoders.iter().enumerate() {
             let path = self.file(&format!("{}.squad.json", decoder.name()));
-            write_json(&path, &squad_predictions(self.texts, &lines, index))?;
+            write_json(&path, &squad_predictions(self.texts, lines, index))?;
             outputs.push(path);
         }
-        let records = records(self.texts, &lines, normalisation);
+        let records = records(self.texts, lines, normalisation);
         data::prepared::write_answers(&self.file("parquet"), &records)?;
         outputs.push(self.file("parquet"));
-        stamp::write(&self.experiment.folder.stamp(&self.name()), &inputs, &outputs)?;
-        from_file()
+        stamp::write(&self.experiment.folder.stamp(&self.name()), inputs, &outputs)
     }
 
     /// What the answers depend on.
@@ -133,12 +153,13 @@ impl One<'_> {
         Ok(inputs)
     }
 
+    /// The lines of all texts, on rank 0; the other ranks answer their share.
     fn answer(
         &self,
         model: &LoadedModel,
         prompts: &BranchPrompts,
         content_key: &str,
-    ) -> anyhow::Result<Vec<AnswerLine>> {
+    ) -> anyhow::Result<Option<Vec<AnswerLine>>> {
         let folder = self.experiment.folder.predictions();
         fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
         let job = AnswerJob {
@@ -150,18 +171,56 @@ impl One<'_> {
             content_key,
             predictions: &self.file("jsonl"),
         };
-        let mut progress = SetProgress::new(&format!("  {} on {}", self.system.name(), self.set), "texts");
-        let mut answered_now = false;
-        let lines = evaluate_answers(&job, &mut |now| {
-            // The last report comes though all was kept.
-            answered_now |= now.done < now.total;
-            progress.show(now.done, now.total);
-            if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        if answered_now {
-            Origins::note(&self.experiment.folder.tables(), self.system.name(), model.model.device())?;
+        self.share(&job)?;
+        if !self.experiment.ranks.is_main() {
+            return Ok(None);
         }
-        match lines {
+        let mut progress = SetProgress::new(&format!("  {} on {}", self.system.name(), self.set), "texts");
+        let lines = evaluate_answers(&job, &mut |now| self.go_on(&mut progress, now));
+        self.note_origin(&job)?;
+        self.told(lines).map(Some)
+    }
+
+    /// Of several ranks each answers its texts; afterwards rank 0's file holds them all.
+    fn share(&self, job: &AnswerJob<'_>) -> anyhow::Result<()> {
+        let (experiment, ranks) = (self.experiment, &self.experiment.ranks);
+        if ranks.world_size() == 1 {
+            return Ok(());
+        }
+        let merge = || if ranks.is_main() { merge_answers(job) } else { Ok(()) };
+        // What an interrupted run with another number of ranks left.
+        experiment.agree(merge().map_err(Into::into))?;
+        let share = RankShare { rank: ranks.rank(), world_size: ranks.world_size() };
+        let mut progress = SetProgress::new(&format!("  {} on {}, this rank's", self.system.name(), self.set), "texts");
+        let answered = self.told(answer_share(job, share, &mut |now| self.go_on(&mut progress, now)));
+        // What was answered is kept whoever failed.
+        ranks.meet()?;
+        self.answered_now.set(ranks.any(self.answered_now.get())?);
+        let noted = if ranks.is_main() { self.note_origin(job) } else { Ok(()) };
+        experiment.agree(merge().map_err(Into::into).and(noted))?;
+        experiment.agree(answered)
+    }
+
+    /// Figures come from this process when it answered something, not when it found all in a file.
+    fn note_origin(&self, job: &AnswerJob<'_>) -> anyhow::Result<()> {
+        if self.answered_now.get() {
+            Origins::note(&self.experiment.folder.tables(), self.system.name(), job.model.device())?;
+        }
+        Ok(())
+    }
+
+    fn go_on(&self, progress: &mut SetProgress, now: AnswerProgress) -> ControlFlow<()> {
+        // The last report comes though all was kept.
+        if now.done < now.total {
+            self.answered_now.set(true);
+        }
+        progress.show(now.done, now.total);
+        if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// A stop on request as what it is, other errors with their place.
+    fn told<T>(&self, result: Result<T, EvaluatorError>) -> anyhow::Result<T> {
+        match result {
             Err(EvaluatorError::Interrupted) => {
                 let saved = format!("{}: finished texts are kept; the same command goes on from there", self.name());
                 Err(Interrupted { saved }.into())

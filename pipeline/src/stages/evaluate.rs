@@ -10,14 +10,14 @@ use std::rc::Rc;
 use anyhow::Context as _;
 use data::sources::{RankingSetConfig, SourceConfig};
 use data::{Qrels, RankingSample};
-use evaluator::EvaluatorError;
 use evaluator::decode::{BuildDecoder, DecoderKind, LastPrompt, LastRead};
 use evaluator::evaluate::{
-    EvaluateConfig, EvaluationJob, Predictions, Progress, RankShare, SetEvaluation, comparison_table, cost_table,
-    evaluate, evaluate_share, fidelity_table, measure_memory, merge_shares, results_table,
+    EvaluateConfig, EvaluationJob, Predictions, Progress, SetEvaluation, comparison_table, cost_table, evaluate,
+    evaluate_share, fidelity_table, measure_memory, merge_shares, results_table,
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::{Table, TableFormat};
+use evaluator::{EvaluatorError, RankShare};
 
 use super::overlap::Overlap;
 use super::subject::{self, Subject};
