@@ -51,27 +51,6 @@ pub struct Experiment<'a> {
 }
 
 impl Experiment<'_> {
-    /// Does a stage unless its stamp fits, on rank 0; the other ranks wait. Returns whether it was done.
-    ///
-    /// # Errors
-    /// Whatever `work` fails with.
-    pub fn on_main(
-        &self,
-        name: &str,
-        inputs: &Inputs,
-        work: impl FnOnce() -> anyhow::Result<Vec<PathBuf>>,
-    ) -> anyhow::Result<bool> {
-        let mut done = false;
-        let result = if self.ranks.is_main() && !self.is_finished(name, inputs)? {
-            done = true;
-            self.stamped(name, inputs, work)
-        } else {
-            Ok(())
-        };
-        self.agree(result)?;
-        Ok(done)
-    }
-
     /// All ranks fail when one did.
     ///
     /// # Errors

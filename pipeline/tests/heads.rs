@@ -7,6 +7,7 @@ mod fixture;
 use std::fs;
 
 use fixture::Workplace;
+use serde_json::Value;
 
 const EXPERIMENT: &str = "\
 name: heads
@@ -56,6 +57,24 @@ fn a_dry_run_names_heads_and_decoders() {
     assert_eq!(line("set         lists"), "set         lists: at most 40 lists from generated");
     assert_eq!(line("heads"), "heads       on lists, the best epoch by valid");
     assert!(line("evaluate").contains("by autoregressive_forced, single_token, jacobi, jacobi(n_step=2), "), "{text}");
+}
+
+/// Two ranks collect, rank and report what one process does; rank 0 trains the heads.
+#[test]
+fn ranks_share_a_run_with_heads() {
+    let places = [workplace(), workplace()];
+    let decoders = "evaluate.decoders=[autoregressive_forced, single_token, {blockwise: {}}, {one_pass: {n_group: 2}}]";
+    let run = ["run", "heads.yaml", "--set", decoders];
+    places[0].run(&run).expect_code(0);
+    let said = places[1].run(&[&["launch", "--nproc-per-node", "2", "--"], &run[..]].concat()).expect_code(0).stderr;
+    assert!(said.contains("report: runs/heads/report.html"), "{said}");
+    let [alone, shared] = places.map(|place| {
+        let evaluations: Value = serde_json::from_str(&place.read("runs/heads/tables/evaluations.json")).unwrap();
+        let rows = evaluations[0]["rows"].as_array().unwrap().iter();
+        let orders = rows.map(|row| (row["decoder"].to_string(), row["fidelity"].to_string())).collect::<Vec<_>>();
+        (place.read("runs/heads/rankings/lists.base.runs/autoregressive_forced.run"), orders)
+    });
+    assert_eq!(alone, shared);
 }
 
 #[test]

@@ -86,7 +86,8 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         tables.extend(answer::run(&experiment)?);
     }
     if does(Until::Report) {
-        report::run(&experiment)?;
+        // All ranks end as rank 0 does.
+        experiment.agree(if experiment.ranks.is_main() { report::run(&experiment) } else { Ok(()) })?;
     }
     if experiment.ranks.is_main() { finish(&experiment, &tables, args.json) } else { Ok(()) }
 }

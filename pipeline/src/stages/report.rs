@@ -57,18 +57,19 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
             inputs.path(&format!("metrics {}", stage.name), &metrics)?;
         }
     }
-    // A page takes a second: another program makes it anew, for its looks may have changed. Rank 0 alone compares inputs.
-    let program = std::env::current_exe().ok().filter(|path| experiment.ranks.is_main() && path.exists());
-    if let Some(program) = program {
+    // A page takes a second: another program makes it anew, for its looks may have changed.
+    if let Some(program) = std::env::current_exe().ok().filter(|path| path.exists()) {
         inputs.path("executable", &program)?;
     }
-    experiment.on_main(STAGE, &inputs, || {
+    if experiment.is_finished(STAGE, &inputs)? {
+        return Ok(());
+    }
+    experiment.stamped(STAGE, &inputs, || {
         let page = fill(experiment)?;
         page.write(&folder.report())?;
         tracing::info!("  {}", folder.report().display());
         Ok(vec![folder.report()])
-    })?;
-    Ok(())
+    })
 }
 
 fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
