@@ -23,20 +23,22 @@ fn run_slurm(name: &str) -> String {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     };
     tool("scontrol", "printf 'node7\\nnode8\\n'");
-    tool("srun", "shift; exec \"$@\"");
+    tool("srun", "while [ \"${1#--}\" != \"$1\" ]; do echo \"srun $1\"; shift; done; exec \"$@\"");
     tool(
         "monopass",
-        "echo \"$@\" RANK=${RANK-} LOCAL_RANK=${LOCAL_RANK-} WORLD_SIZE=${WORLD_SIZE-} $MASTER_ADDR:$MASTER_PORT",
+        "echo \"$@\" RANK=${RANK-} LOCAL_RANK=${LOCAL_RANK-} WORLD_SIZE=${WORLD_SIZE-} OMP=${OMP_NUM_THREADS-} $MASTER_ADDR:$MASTER_PORT",
     );
     let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
     command.arg(template(name)).arg("my file.yaml").current_dir(place.path("")).env("PATH", path);
+    command.env_remove("OMP_NUM_THREADS");
     for (variable, value) in [
         ("SLURM_JOB_NODELIST", "node[7-8]"),
         ("SLURM_NNODES", "2"),
         ("SLURM_NODEID", "1"),
         ("SLURM_JOB_ID", "99"),
         ("SLURM_NTASKS", "16"),
+        ("SLURM_CPUS_PER_TASK", "8"),
         ("SLURM_PROCID", "9"),
         ("SLURM_LOCALID", "1"),
     ] {
@@ -50,6 +52,7 @@ fn run_slurm(name: &str) -> String {
 #[test]
 fn slurm_starts_a_launcher_a_node() {
     let said = run_slurm("slurm.sbatch");
+    let said = said.strip_prefix("srun --kill-on-bad-exit=1\nsrun --cpus-per-task=8\n").expect(&said);
     assert!(said.starts_with("launch --nnodes 2 --node-rank 1 --nproc-per-node gpu --master-addr node7"), "{said}");
     assert!(said.contains("-- train my file.yaml"), "{said}");
     refused_for_the_file_alone(&[
@@ -77,7 +80,8 @@ fn slurm_starts_a_launcher_a_node() {
 #[test]
 fn slurm_starts_a_task_a_rank() {
     let said = run_slurm("slurm-tasks.sbatch");
-    assert_eq!(said.trim(), "train my file.yaml RANK=9 LOCAL_RANK=1 WORLD_SIZE=16 node7:29500");
+    let rank = "train my file.yaml RANK=9 LOCAL_RANK=1 WORLD_SIZE=16 OMP=8 node7:29500";
+    assert_eq!(said.trim(), format!("srun --kill-on-bad-exit=1\nsrun --cpus-per-task=8\n{rank}"));
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn ranks_share_the_queries_and_what_one_did_before_is_kept() {
     let job = fixture.job("key", Some(&path));
     let decode = |rank, world_size, limit: usize| {
         let mut decoded = 0;
-        let ended = evaluate_share(&job, RankShare { rank, world_size }, &mut |_| {
+        let ended = evaluate_share(&job, crate::RankShare { rank, world_size }, &mut |_| {
             decoded += 1;
             if decoded == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
