@@ -287,6 +287,17 @@ rows:
     }
 
     #[test]
+    fn experiments_are_in_the_order_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.yaml");
+        let text =
+            "{name: t, title: T, experiments: {rank: {file: r.yaml}, first: {file: r.yaml}}, columns: [], rows: []}";
+        std::fs::write(&file, text).unwrap();
+        let paper: PaperTable = crate::config::load::ConfigSource::read(&file, &[]).unwrap().decode().unwrap();
+        assert_eq!(paper.experiments.keys().collect::<Vec<_>>(), ["rank", "first"]);
+    }
+
+    #[test]
     fn experiments_and_columns_that_do_not_exist_are_named() {
         let mut table = paper();
         table.rows[0].experiment = Some("gone".to_owned());
