@@ -11,6 +11,7 @@ pub mod report;
 mod report_answers;
 mod report_layouts;
 mod report_queries;
+mod share;
 pub mod subject;
 pub mod teacher;
 pub mod train;

@@ -38,6 +38,11 @@ impl KeptLines {
     pub fn open(path: &Path, content_key: &str) -> Result<Self, EvaluatorError> {
         let (lines, kept, text) = fitting(path, content_key)?;
         if kept != text {
+            let (dropped, left) = (text.lines().count() - kept.lines().count(), lines.len());
+            tracing::info!(
+                "`{}`: dropped {dropped} lines (of other settings, or cut short), kept {left}",
+                path.display()
+            );
             data::files::write_whole(path, kept.as_bytes())?;
         }
         if let Some(folder) = path.parent() {

@@ -14,14 +14,12 @@ use evaluator::answer::{
     answer_share, answers_table, evaluate_answers, merge_answers, score,
 };
 use evaluator::table::Table;
-use evaluator::{EvaluatorError, RankShare};
 
 use super::evaluate::write_table;
 use super::overlap::{Overlap, question_hashes};
+use super::share::Sharing;
 use super::{Experiment, prepare, subject, train};
-use crate::failure::Interrupted;
 use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
-use crate::origin::Origins;
 use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json};
@@ -52,8 +50,9 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
                 tracing::warn!("{}", overlap.warning());
                 overlaps.push(overlap);
             }
-            let answered_now = Cell::new(false);
-            let one = One { experiment, config, system, set, folder: &folder, texts: &texts, answered_now };
+            let (stage, model, worked) = (stage_name(system, set), system.name(), Cell::new(false));
+            let sharing = Sharing { experiment, stage, model, set, unit: "texts", worked };
+            let one = One { experiment, config, system, set, folder: &folder, texts: &texts, sharing };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
     }
@@ -81,15 +80,14 @@ struct One<'a> {
     set: &'a str,
     folder: &'a Path,
     texts: &'a [BranchedText],
-    /// Whether this process, or another rank of it, answered something.
-    answered_now: Cell<bool>,
+    sharing: Sharing<'a>,
+}
+
+fn stage_name(system: &AnswerSystem, set: &str) -> String {
+    format!("answer/{}/{set}", subject::file_name(system.name()))
 }
 
 impl One<'_> {
-    fn name(&self) -> String {
-        format!("answer/{}/{}", subject::file_name(self.system.name()), self.set)
-    }
-
     fn file(&self, ending: &str) -> PathBuf {
         predictions_file(self.experiment, self.set, self.system.name(), ending)
     }
@@ -103,7 +101,7 @@ impl One<'_> {
         let from_file = || read_json(&result);
         let ranks = &self.experiment.ranks;
         // Rank 0 looks, all ranks do as it says.
-        let finished = ranks.is_main() && self.experiment.is_finished(&self.name(), &inputs)?;
+        let finished = ranks.is_main() && self.experiment.is_finished(&self.sharing.stage, &inputs)?;
         if ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
             return from_file();
         }
@@ -135,7 +133,7 @@ impl One<'_> {
         let records = records(self.texts, lines, normalisation);
         data::prepared::write_answers(&self.file("parquet"), &records)?;
         outputs.push(self.file("parquet"));
-        stamp::write(&self.experiment.folder.stamp(&self.name()), inputs, &outputs)
+        stamp::write(&self.experiment.folder.stamp(&self.sharing.stage), inputs, &outputs)
     }
 
     /// What the answers depend on.
@@ -171,62 +169,28 @@ impl One<'_> {
             content_key,
             predictions: &self.file("jsonl"),
         };
-        self.share(&job)?;
+        let sharing = &self.sharing;
+        let device = model.model.device();
+        sharing.share(
+            device,
+            || merge_answers(&job),
+            |share, progress| answer_share(&job, share, &mut |now| self.go_on(progress, now)),
+        )?;
         if !self.experiment.ranks.is_main() {
             return Ok(None);
         }
-        let mut progress = SetProgress::new(&format!("  {} on {}", self.system.name(), self.set), "texts");
+        let mut progress = sharing.progress("");
         let lines = evaluate_answers(&job, &mut |now| self.go_on(&mut progress, now));
-        self.note_origin(&job)?;
-        self.told(lines).map(Some)
-    }
-
-    /// Of several ranks each answers its texts; afterwards rank 0's file holds them all.
-    fn share(&self, job: &AnswerJob<'_>) -> anyhow::Result<()> {
-        let (experiment, ranks) = (self.experiment, &self.experiment.ranks);
-        if ranks.world_size() == 1 {
-            return Ok(());
-        }
-        let merge = || if ranks.is_main() { merge_answers(job) } else { Ok(()) };
-        // What an interrupted run with another number of ranks left.
-        experiment.agree(merge().map_err(Into::into))?;
-        let share = RankShare { rank: ranks.rank(), world_size: ranks.world_size() };
-        let mut progress = SetProgress::new(&format!("  {} on {}, this rank's", self.system.name(), self.set), "texts");
-        let answered = self.told(answer_share(job, share, &mut |now| self.go_on(&mut progress, now)));
-        // What was answered is kept whoever failed.
-        ranks.meet()?;
-        self.answered_now.set(ranks.any(self.answered_now.get())?);
-        let noted = if ranks.is_main() { self.note_origin(job) } else { Ok(()) };
-        experiment.agree(merge().map_err(Into::into).and(noted))?;
-        experiment.agree(answered)
-    }
-
-    /// Figures come from this process when it answered something, not when it found all in a file.
-    fn note_origin(&self, job: &AnswerJob<'_>) -> anyhow::Result<()> {
-        if self.answered_now.get() {
-            Origins::note(&self.experiment.folder.tables(), self.system.name(), job.model.device())?;
-        }
-        Ok(())
+        sharing.note_origin(device)?;
+        sharing.told(lines).map(Some)
     }
 
     fn go_on(&self, progress: &mut SetProgress, now: AnswerProgress) -> ControlFlow<()> {
         // The last report comes though all was kept.
         if now.done < now.total {
-            self.answered_now.set(true);
+            self.sharing.worked.set(true);
         }
-        progress.show(now.done, now.total);
-        if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    /// A stop on request as what it is, other errors with their place.
-    fn told<T>(&self, result: Result<T, EvaluatorError>) -> anyhow::Result<T> {
-        match result {
-            Err(EvaluatorError::Interrupted) => {
-                let saved = format!("{}: finished texts are kept; the same command goes on from there", self.name());
-                Err(Interrupted { saved }.into())
-            }
-            other => other.with_context(|| format!("model `{}` on set `{}`", self.system.name(), self.set)),
-        }
+        self.sharing.go_on(progress, now.done, now.total)
     }
 }
 

@@ -17,16 +17,14 @@ use evaluator::evaluate::{
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::{Table, TableFormat};
-use evaluator::{EvaluatorError, RankShare};
 
 use super::overlap::Overlap;
+use super::share::Sharing;
 use super::subject::{self, Subject};
 use super::{Experiment, heads, prepare, trec_runs};
-use crate::failure::Interrupted;
 use crate::head_parts::HeadParts;
 use crate::hub;
 use crate::model_source::ModelNote;
-use crate::origin::Origins;
 use crate::paper_table::config::RunTable;
 use crate::progress::SetProgress;
 use crate::stamp::{self, Inputs};
@@ -60,8 +58,9 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
             if experiment.ranks.is_main() {
                 overlaps.extend(warn_of_overlap(model, &trained, set, &samples));
             }
-            let decoded_now = Cell::new(false);
-            let one = One { experiment, config, model, set, folder: &folder, samples: &samples, decoded_now };
+            let (stage, worked) = (stage_name(model, set), Cell::new(false));
+            let sharing = Sharing { experiment, stage, model, set, unit: "queries", worked };
+            let one = One { experiment, config, model, set, folder: &folder, samples: &samples, sharing };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
     }
@@ -91,15 +90,14 @@ struct One<'a> {
     set: &'a str,
     folder: &'a Path,
     samples: &'a [RankingSample],
-    /// Whether this process, or another rank of it, decoded a query.
-    decoded_now: Cell<bool>,
+    sharing: Sharing<'a>,
+}
+
+fn stage_name(model: &str, set: &str) -> String {
+    format!("evaluate/{}/{set}", subject::file_name(model))
 }
 
 impl One<'_> {
-    fn name(&self) -> String {
-        format!("evaluate/{}/{}", subject::file_name(self.model), self.set)
-    }
-
     /// File of this evaluation, with the given ending.
     fn file(&self, ending: &str) -> PathBuf {
         predictions_file(self.experiment, self.set, self.model, ending)
@@ -121,7 +119,7 @@ impl One<'_> {
         let from_file = || read_json(&result);
         let ranks = &self.experiment.ranks;
         // Rank 0 looks, all ranks do as it says.
-        let finished = ranks.is_main() && self.experiment.is_finished(&self.name(), &inputs)?;
+        let finished = ranks.is_main() && self.experiment.is_finished(&self.sharing.stage, &inputs)?;
         if ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
             return from_file();
         }
@@ -151,7 +149,7 @@ impl One<'_> {
         let decoders: Vec<String> = self.config.decoders.iter().map(DecoderKind::name).collect();
         let mut outputs = vec![result, self.file("jsonl"), self.file("parquet")];
         outputs.extend(trec_runs::write(&self.file("jsonl"), &decoders, samples, &records)?);
-        stamp::write(&self.experiment.folder.stamp(&self.name()), inputs, &outputs)
+        stamp::write(&self.experiment.folder.stamp(&self.sharing.stage), inputs, &outputs)
     }
 
     /// What the predictions depend on.
@@ -217,62 +215,28 @@ impl One<'_> {
             content_key,
             predictions: Some(&predictions),
         };
-        self.share(&job)?;
+        let sharing = &self.sharing;
+        let device = loaded.model.device();
+        sharing.share(
+            device,
+            || merge_shares(&job),
+            |share, progress| evaluate_share(&job, share, &mut |now| self.go_on(progress, now)),
+        )?;
         if !self.experiment.ranks.is_main() {
             return Ok(None);
         }
-        let mut progress = SetProgress::new(&format!("  {} on {}", self.model, self.set), "queries");
-        let evaluated = self.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)));
-        self.note_origin(&job)?;
+        let mut progress = sharing.progress("");
+        let evaluated = sharing.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)));
+        sharing.note_origin(device)?;
         let mut evaluation = evaluated?;
         let alone = kinds.iter().map(|kind| kind.build(&build(Rc::default(), None))).collect::<Result<Vec<_>, _>>()?;
-        self.told(measure_memory(&job, &alone, &mut evaluation))?;
+        sharing.told(measure_memory(&job, &alone, &mut evaluation))?;
         Ok(Some(evaluation))
     }
 
-    /// Of several ranks each decodes its queries; afterwards rank 0's file holds them all.
-    fn share(&self, job: &EvaluationJob<'_>) -> anyhow::Result<()> {
-        let (experiment, ranks) = (self.experiment, &self.experiment.ranks);
-        if ranks.world_size() == 1 {
-            return Ok(());
-        }
-        let merge = || if ranks.is_main() { merge_shares(job) } else { Ok(()) };
-        // What an interrupted run with another number of ranks left.
-        experiment.agree(merge().map_err(Into::into))?;
-        let share = RankShare { rank: ranks.rank(), world_size: ranks.world_size() };
-        let mut progress = SetProgress::new(&format!("  {} on {}, this rank's", self.model, self.set), "queries");
-        let decoded = self.told(evaluate_share(job, share, &mut |now| self.go_on(&mut progress, now)));
-        // What was decoded is kept whoever failed.
-        ranks.meet()?;
-        self.decoded_now.set(ranks.any(self.decoded_now.get())?);
-        let noted = if ranks.is_main() { self.note_origin(job) } else { Ok(()) };
-        experiment.agree(merge().map_err(Into::into).and(noted))?;
-        experiment.agree(decoded)
-    }
-
-    /// Figures come from this process when it decoded something, not when it found all in a file.
-    fn note_origin(&self, job: &EvaluationJob<'_>) -> anyhow::Result<()> {
-        if self.decoded_now.get() {
-            Origins::note(&self.experiment.folder.tables(), self.model, job.model.device())?;
-        }
-        Ok(())
-    }
-
     fn go_on(&self, progress: &mut SetProgress, now: &Progress<'_>) -> ControlFlow<()> {
-        self.decoded_now.set(true);
-        progress.show(now.done, now.total);
-        if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    /// A stop on request as what it is, other errors with their place.
-    fn told<T>(&self, result: Result<T, EvaluatorError>) -> anyhow::Result<T> {
-        match result {
-            Err(EvaluatorError::Interrupted) => {
-                let saved = format!("{}: finished queries are kept; the same command goes on from there", self.name());
-                Err(Interrupted { saved }.into())
-            }
-            other => other.with_context(|| format!("model `{}` on set `{}`", self.model, self.set)),
-        }
+        self.sharing.worked.set(true);
+        self.sharing.go_on(progress, now.done, now.total)
     }
 }
 
