@@ -7,6 +7,7 @@ mod columnar;
 mod config;
 mod evaluate;
 mod lines;
+mod memory;
 mod one_by_one;
 mod result;
 mod runs;
@@ -27,9 +28,10 @@ pub use evaluate::{
     AnswerJob, AnswerLine, AnswerProgress, DecodedAnswers, answer_share, answer_with, evaluate_answers, merge_answers,
     score,
 };
+pub use memory::measure_answer_memory;
 pub use one_by_one::answer_one_by_one;
 pub use result::{AnswerEvaluation, AnswerRow, TextScores, answers_table};
-pub use runs::{AnsweredRun, answered_runs_table};
+pub use runs::{AnsweredRun, answered_runs_table, best_answered_pairs};
 pub use shared_prefix::answer_shared_prefix;
 
 use crate::EvaluatorError;

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bench_answer;
 pub mod checkpoint;
 pub mod compare;
+mod compare_queries;
 pub mod config;
 pub mod data_show;
 pub mod doctor;

@@ -8,6 +8,11 @@ use anyhow::Context as _;
 
 use crate::failure::UsageError;
 
+/// A model's name as part of a file's name: models of other places are named by their paths.
+pub fn file_name(model: &str) -> String {
+    model.replace('/', "_")
+}
+
 /// The folders and files of a run.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
@@ -49,21 +54,29 @@ impl RunFolder {
     pub fn model(&self, stage: &str) -> PathBuf {
         self.root.join("model").join(stage)
     }
-    /// Rankings per set, model and decoder.
+    /// Rankings and answers per set and model.
     pub fn predictions(&self) -> PathBuf {
         self.root.join("predictions")
     }
+    /// A model's rankings of a set, as a file with this ending.
+    pub fn predictions_of(&self, set: &str, model: &str, ending: &str) -> PathBuf {
+        self.predictions().join(format!("{set}.{}.{ending}", file_name(model)))
+    }
+    /// A model's answers about a set, as a file with this ending.
+    pub fn answers_of(&self, set: &str, model: &str, ending: &str) -> PathBuf {
+        self.predictions_of(set, model, &format!("answers.{ending}"))
+    }
     /// The model's own rankings of a set, and what heads learn from; of each model and set a folder.
     pub fn teacher(&self, model: &str, set: &str) -> PathBuf {
-        self.root.join("teacher").join(format!("{set}.{model}"))
+        self.root.join("teacher").join(format!("{set}.{}", file_name(model)))
     }
     /// A model's own rankings of a set.
     pub fn rankings(&self, model: &str, set: &str) -> PathBuf {
-        self.root.join("rankings").join(format!("{set}.{model}.parquet"))
+        self.root.join("rankings").join(format!("{set}.{}.parquet", file_name(model)))
     }
     /// A head trained on a model.
     pub fn head(&self, model: &str, head: &str) -> PathBuf {
-        self.root.join("heads").join(model).join(head)
+        self.root.join("heads").join(file_name(model)).join(head)
     }
     /// Result tables.
     pub fn tables(&self) -> PathBuf {

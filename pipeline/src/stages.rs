@@ -1,6 +1,7 @@
 //! The four stages of an experiment, and what they share.
 
 pub mod answer;
+pub mod answered;
 pub mod evaluate;
 pub mod heads;
 mod held_out;

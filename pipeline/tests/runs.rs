@@ -34,6 +34,8 @@ fn runs_are_compared_listed_and_removed() {
     assert!(differing > 0 && differing < rows.len(), "{table}");
     let page = fs::read_to_string(place.path("both/report.html")).unwrap().replace("<wbr>", "");
     assert!(page.contains("slow and fast") && page.contains("Settings that differ"));
+    assert!(page.contains("Query by query") && page.contains("against slow · first · single_token"), "no queries");
+    assert!(page.contains("<div class=\"tops\">"), "no passages of the greatest wins and losses");
     assert!(page.contains("train.stages.first.learning_rate") && !page.contains("max_steps"), "only what differs");
     let page = fs::read_to_string(place.path("runs/slow/report.html")).unwrap();
     assert!(page.contains("Changes to tiny.yaml") && page.contains("to run it all again"));

@@ -148,13 +148,7 @@ impl AnswerJob<'_> {
 
     /// The lines of some texts, by their places.
     fn answer(&self, batch: &[usize]) -> Result<Vec<AnswerLine>, EvaluatorError> {
-        let prompts: Vec<AnswerPrompt> =
-            batch.iter().map(|index| self.prompt(&self.texts[*index])).collect::<Result<_, _>>()?;
-        let options = AnswerOptions {
-            max_new_tokens: self.config.max_new_tokens,
-            end_tokens: self.prompts.end_tokens(),
-            sampling: self.config.sampling,
-        };
+        let prompts = self.prompts(batch)?;
         let line = |prompt: &AnswerPrompt| AnswerLine {
             content_key: self.content_key.to_owned(),
             id: prompt.id.clone(),
@@ -162,18 +156,33 @@ impl AnswerJob<'_> {
         };
         let mut lines: Vec<AnswerLine> = prompts.iter().map(line).collect();
         for decoder in self.decoders {
-            let answers = match decoder {
-                AnswerDecoder::Columnar => shared(answer_columns(self.model, &prompts, &options, &mut |_, _, _| ())?),
-                _ => prompts
-                    .iter()
-                    .map(|prompt| answer_with(*decoder, self.model, prompt, &options))
-                    .collect::<Result<Vec<_>, _>>()?,
-            };
-            for (line, answers) in lines.iter_mut().zip(answers) {
+            for (line, answers) in lines.iter_mut().zip(self.answer_by(*decoder, &prompts)?) {
                 line.decoders.push(self.decoded(*decoder, &answers)?);
             }
         }
         Ok(lines)
+    }
+
+    /// One decoder's answers to the questions about some texts: all side by side by `columnar`, else text by text.
+    pub(super) fn answer_by(
+        &self,
+        decoder: AnswerDecoder,
+        prompts: &[AnswerPrompt],
+    ) -> Result<Vec<Answers>, EvaluatorError> {
+        let options = AnswerOptions {
+            max_new_tokens: self.config.max_new_tokens,
+            end_tokens: self.prompts.end_tokens(),
+            sampling: self.config.sampling,
+        };
+        match decoder {
+            AnswerDecoder::Columnar => Ok(shared(answer_columns(self.model, prompts, &options, &mut |_, _, _| ())?)),
+            _ => prompts.iter().map(|prompt| answer_with(decoder, self.model, prompt, &options)).collect(),
+        }
+    }
+
+    /// The prompts of some texts, by their places.
+    pub(super) fn prompts(&self, batch: &[usize]) -> Result<Vec<AnswerPrompt>, EvaluatorError> {
+        batch.iter().map(|index| self.prompt(&self.texts[*index])).collect()
     }
 
     fn prompt(&self, text: &BranchedText) -> Result<AnswerPrompt, EvaluatorError> {

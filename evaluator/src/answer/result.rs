@@ -39,6 +39,9 @@ pub struct AnswerRow {
     pub decoder: AnswerDecoder,
     /// In the set's order.
     pub texts: Vec<TextScores>,
+    /// MiB beside the model, at the fullest moment of answering the longest text (`columnar`: the longest text's batch). None where the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<f64>,
 }
 
 /// One model on a set.
@@ -70,6 +73,7 @@ impl AnswerEvaluation {
                 .zip(lines)
                 .map(|(text, line)| TextScores::of(text, line, index, normalisation))
                 .collect(),
+            memory_mib: None,
         });
         Self { set: set.to_owned(), model: model.to_owned(), rows: rows.collect() }
     }
@@ -176,6 +180,7 @@ pub fn answers_table(evaluations: &[AnswerEvaluation], config: &AnswerConfig) ->
         Column::number("passes", "Passes a question", 2, Some(Better::Lower)),
         Column::number("tokens_read", "Tokens read a question", 0, Some(Better::Lower)),
         Column::number("new_tokens", "New tokens a question", 1, None),
+        Column::number("memory_mib", "Memory", 0, Some(Better::Lower)).unit("MiB"),
     ];
     let mut table = Table::new("answers", "Answers", columns);
     let baseline = config.baseline();
@@ -212,7 +217,7 @@ pub fn answers_table(evaluations: &[AnswerEvaluation], config: &AnswerConfig) ->
     };
     table.notes.push(format!(
         "EM and F1 as {script}, first lines of the answers; intervals from resampled texts. Speedup: median over texts of the \
-         baseline's seconds by the row's."
+         baseline's seconds by the row's. Memory: what answering the longest text (`columnar`: its batch) takes beside the model at the fullest moment."
     ));
     Ok(table)
 }
@@ -242,6 +247,7 @@ fn cells(
         row.per_asked(|text| f64::from(text.forward_passes)),
         row.per_asked(|text| text.tokens_computed as f64),
         row.per_asked(|text| text.new_tokens as f64),
+        row.memory_mib.map_or(Cell::Empty, Cell::number),
     ])
 }
 
@@ -261,7 +267,7 @@ mod tests {
             tokens_computed: 100,
             new_tokens: 8,
         };
-        AnswerRow { decoder, texts: scores.iter().map(text).collect() }
+        AnswerRow { decoder, texts: scores.iter().map(text).collect(), memory_mib: None }
     }
 
     #[test]

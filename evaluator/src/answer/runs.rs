@@ -47,8 +47,7 @@ pub fn answered_runs_table(
     }
     let mut table = Table::new("answered_runs", "Answers of the runs", columns());
     for set in distinct(runs.iter().flat_map(|run| &run.evaluations).map(|evaluation| &evaluation.set)) {
-        let contents: Vec<Option<&String>> = runs.iter().map(|run| run.contents.get(set)).collect();
-        if contents.iter().any(|content| content.is_none() || *content != contents[0]) {
+        if !have_the_same_texts(runs, set) {
             table
                 .notes
                 .push(format!("{set}: left out, not all runs have it prepared from the same files by the same settings (`data/{set}/card.json`)."));
@@ -77,6 +76,31 @@ pub fn answered_runs_table(
             .to_owned(),
     );
     Ok(table)
+}
+
+/// For every set of the same texts in all runs the row with the highest F1 of those that are compared with another one, and that one.
+#[must_use]
+pub fn best_answered_pairs(runs: &[AnsweredRun], baseline: &RunBaseline) -> Vec<(String, RowName, RowName)> {
+    let sets = distinct(runs.iter().flat_map(|run| &run.evaluations).map(|evaluation| &evaluation.set));
+    let name = |source: &Source<'_>| RowName {
+        run: source.run.to_owned(),
+        model: source.evaluation.model.clone(),
+        decoder: source.row.decoder.name().to_owned(),
+    };
+    let best = |set: &str| {
+        let sources = sources(runs, Some(set));
+        let paired = sources.iter().filter_map(|own| Some((own, baseline_of(&sources, own, baseline)?)));
+        let f1 = |own: &Source<'_>| own.row.texts.iter().map(|text| text.f1).sum::<f64>();
+        let (own, base) = paired.max_by(|(a, _), (b, _)| f1(a).total_cmp(&f1(b)))?;
+        Some((set.to_owned(), name(own), name(&base)))
+    };
+    sets.into_iter().filter(|set| have_the_same_texts(runs, set)).filter_map(best).collect()
+}
+
+/// Whether all runs have a set prepared from the same files by the same settings.
+fn have_the_same_texts(runs: &[AnsweredRun], set: &str) -> bool {
+    let first = runs.first().and_then(|run| run.contents.get(set));
+    first.is_some() && runs.iter().all(|run| run.contents.get(set) == first)
 }
 
 fn columns() -> Vec<Column> {
@@ -170,7 +194,7 @@ mod tests {
             tokens_computed: 50,
             new_tokens: 4,
         };
-        let row = AnswerRow { decoder: AnswerDecoder::Columnar, texts: f1.map(text).to_vec() };
+        let row = AnswerRow { decoder: AnswerDecoder::Columnar, texts: f1.map(text).to_vec(), memory_mib: None };
         let evaluation = AnswerEvaluation { set: "dev".into(), model: "m".into(), rows: vec![row] };
         AnsweredRun {
             run: name.into(),

@@ -39,10 +39,10 @@ pub enum RunBaseline {
 
 /// A row and where it comes from.
 #[derive(Clone, Copy)]
-struct Source<'a> {
-    run: &'a str,
-    evaluation: &'a SetEvaluation,
-    row: &'a RowEvaluation,
+pub(super) struct Source<'a> {
+    pub run: &'a str,
+    pub evaluation: &'a SetEvaluation,
+    pub row: &'a RowEvaluation,
 }
 
 /// All rows of all runs: the mean over the queries that all runs have of a set, and the paired difference from the baseline with its
@@ -143,7 +143,7 @@ impl RunBaseline {
 }
 
 /// The first stage of each run's first model, then its rows.
-fn sources<'a>(runs: &'a [RunEvaluations], set: &str) -> Vec<Source<'a>> {
+pub(super) fn sources<'a>(runs: &'a [RunEvaluations], set: &str) -> Vec<Source<'a>> {
     let mut sources = Vec::new();
     for RunEvaluations { run, evaluations } in runs {
         let of_set = || evaluations.iter().filter(|evaluation| evaluation.set == set);
@@ -156,7 +156,7 @@ fn sources<'a>(runs: &'a [RunEvaluations], set: &str) -> Vec<Source<'a>> {
 }
 
 /// Queries that every source has, in the order of the first.
-fn shared_queries<'a>(sources: &[Source<'a>]) -> Vec<&'a str> {
+pub(super) fn shared_queries<'a>(sources: &[Source<'a>]) -> Vec<&'a str> {
     let Some(first) = sources.first() else { return Vec::new() };
     let sets: Vec<HashSet<&str>> =
         sources.iter().map(|source| source.evaluation.queries.iter().map(String::as_str).collect()).collect();
@@ -165,7 +165,7 @@ fn shared_queries<'a>(sources: &[Source<'a>]) -> Vec<&'a str> {
 }
 
 /// Measures asked for, else those of the first source, that every source has.
-fn wanted(sources: &[Source<'_>], asked: &[RankingMeasure]) -> Vec<RankingMeasure> {
+pub(super) fn wanted(sources: &[Source<'_>], asked: &[RankingMeasure]) -> Vec<RankingMeasure> {
     let own = sources.first().map(|source| source.evaluation.measures.clone()).unwrap_or_default();
     let candidates = if asked.is_empty() { own } else { asked.to_vec() };
     candidates.into_iter().filter(|m| sources.iter().all(|source| source.row.per_query.contains_key(m))).collect()
@@ -179,14 +179,14 @@ fn find<'a>(run: &str, evaluation: &'a SetEvaluation, name: &RowName) -> Option<
 }
 
 /// Values of a measure on the shared queries.
-fn values(source: Source<'_>, shared: &[&str], measure: RankingMeasure) -> Vec<f64> {
+pub(super) fn values(source: Source<'_>, shared: &[&str], measure: RankingMeasure) -> Vec<f64> {
     let place: BTreeMap<&str, usize> =
         source.evaluation.queries.iter().enumerate().map(|(place, query)| (query.as_str(), place)).collect();
     shared.iter().map(|query| source.row.per_query[&measure][place[query]]).collect()
 }
 
 /// What a row is compared with; none when that is itself.
-fn baseline_of<'a>(sources: &[Source<'a>], own: Source<'a>, baseline: &RunBaseline) -> Option<Source<'a>> {
+pub(super) fn baseline_of<'a>(sources: &[Source<'a>], own: Source<'a>, baseline: &RunBaseline) -> Option<Source<'a>> {
     let name = baseline.of_row(sources.first()?.run, &own.evaluation.model, &own.row.decoder);
     let found = *sources
         .iter()
@@ -250,7 +250,7 @@ fn add(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::RowEvaluation;
+    use crate::evaluate::{RowEvaluation, best_pairs};
 
     fn row(decoder: &str, values: &[f64]) -> RowEvaluation {
         RowEvaluation {
@@ -329,6 +329,23 @@ mod tests {
         runs[1].evaluations.remove(0);
         let error = runs_table(&runs, &RunBaseline::Counterpart, &[], &Bootstrap::default()).unwrap_err().to_string();
         assert!(error.contains("no set and measure in common"), "{error}");
+    }
+
+    #[test]
+    fn the_best_row_stands_beside_its_baseline_on_shared_queries() {
+        let runs = [run("a", &["1", "2", "3"], &[0.1, 0.2, 0.3]), run("b", &["3", "1"], &[0.5, 0.4])];
+        let pairs = best_pairs(&runs, &RunBaseline::Counterpart, &[]);
+        assert_eq!(pairs.len(), 1);
+        let row =
+            |run: &str, decoder: &str| RowName { run: run.into(), model: "first".into(), decoder: decoder.into() };
+        assert_eq!(pairs[0].queries, ["1", "3"]);
+        assert_eq!(pairs[0].own, (row("b", "single_token"), vec![0.4, 0.5]));
+        assert_eq!(pairs[0].baseline, (row("a", "single_token"), vec![0.1, 0.3]));
+
+        let pairs = best_pairs(&runs, &RunBaseline::Row(row("a", FIRST_STAGE)), &[measure()]);
+        assert_eq!((&pairs[0].own.0, &pairs[0].baseline.0), (&row("b", "single_token"), &row("a", FIRST_STAGE)));
+        assert!(best_pairs(&runs, &RunBaseline::Counterpart, &[RankingMeasure::RecipRank]).is_empty());
+        assert!(best_pairs(&runs[..1], &RunBaseline::Counterpart, &[]).is_empty(), "nothing but itself");
     }
 
     #[test]

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use data::prepared::Card;
 use evaluator::EvaluatorError;
-use evaluator::answer::{AnswerEvaluation, AnsweredRun, answered_runs_table};
+use evaluator::answer::{AnswerEvaluation, AnswerNormalisation, AnsweredRun, answered_runs_table};
 use evaluator::evaluate::{RowName, RunBaseline, RunEvaluations, SetEvaluation, runs_table};
 use evaluator::measures::RankingMeasure;
-use evaluator::report::Report;
+use evaluator::report::{QueryDifferences, Report};
 use evaluator::stats::Bootstrap;
 use evaluator::table::{Table, TableFormat};
 use serde_json::json;
 
+use super::compare_queries::{self, Folders};
 use super::{print_json, print_table};
 use crate::cli::CompareArgs;
 use crate::config::difference::differences;
@@ -61,7 +62,11 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         }
     }
     if let Some(folder) = &args.out {
-        write(&tables, &names, settings(&args.runs)?, folder)?;
+        let folders: Folders =
+            names.iter().zip(&args.runs).map(|(name, run)| (name.clone(), RunFolder::at(run))).collect();
+        let mut queries = compare_queries::of_rankings(&folders, &ranked, &baseline, &measures)?;
+        queries.extend(compare_queries::of_answers(&folders, &answered, &baseline, normalisation)?);
+        write(tables.clone(), &names, settings(&args.runs)?, queries, folder)?;
     }
     if args.json {
         return print_json(&json!({ "table": tables[0], "tables": tables }));
@@ -109,13 +114,24 @@ fn names(runs: &[PathBuf]) -> anyhow::Result<Vec<String>> {
 fn settings(runs: &[PathBuf]) -> anyhow::Result<Option<Table>> {
     let mut settings = Vec::new();
     for run in runs {
-        let file = RunFolder::at(run).config();
-        let problem = || format!("cannot read `{}`", file.display());
-        let text = if file.exists() { std::fs::read_to_string(&file).with_context(problem)? } else { "{}".to_owned() };
-        let value = serde_yaml::from_str(&text).with_context(problem)?;
-        settings.push((run.display().to_string(), value));
+        settings.push((run.display().to_string(), resolved(&RunFolder::at(run))?));
     }
     Ok(differences("Settings that differ", &settings))
+}
+
+/// A run's settings; none where it was copied without its file.
+fn resolved(run: &RunFolder) -> anyhow::Result<serde_yaml::Value> {
+    let file = run.config();
+    let problem = || format!("cannot read `{}`", file.display());
+    let text = if file.exists() { std::fs::read_to_string(&file).with_context(problem)? } else { "{}".to_owned() };
+    serde_yaml::from_str(&text).with_context(problem)
+}
+
+/// How a run's answers were scored.
+fn normalisation(run: &RunFolder) -> anyhow::Result<AnswerNormalisation> {
+    let settings = resolved(run)?;
+    let written = settings.get("answer").and_then(|answer| answer.get("normalisation"));
+    Ok(written.map(|value| serde_yaml::from_value(value.clone())).transpose()?.unwrap_or_default())
 }
 
 fn rankings(name: &str, run: &Path) -> anyhow::Result<Option<RunEvaluations>> {
@@ -158,7 +174,13 @@ fn row_name(text: &str) -> anyhow::Result<RunBaseline> {
 }
 
 /// The table in every format, and a page.
-fn write(tables: &[Table], runs: &[String], settings: Option<Table>, folder: &Path) -> anyhow::Result<()> {
+fn write(
+    tables: Vec<Table>,
+    runs: &[String],
+    settings: Option<Table>,
+    queries: Vec<QueryDifferences>,
+    folder: &Path,
+) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     for (table, format) in tables.iter().flat_map(|table| TableFormat::ALL.map(|format| (table, format))) {
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
@@ -167,7 +189,8 @@ fn write(tables: &[Table], runs: &[String], settings: Option<Table>, folder: &Pa
     let page = Report {
         title: runs.join(" and "),
         summary: "Runs side by side, on the same queries and texts.".to_owned(),
-        tables: tables.iter().cloned().chain(settings).collect(),
+        tables: tables.into_iter().chain(settings).collect(),
+        differences: queries,
         environment: vec![
             ("program".to_owned(), PROGRAM.to_owned()),
             ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),

@@ -11,7 +11,7 @@ use data::branched::{BranchPrompts, BranchedText};
 use data::prepared::AnswerRecord;
 use evaluator::answer::{
     AnswerConfig, AnswerEvaluation, AnswerJob, AnswerLine, AnswerNormalisation, AnswerProgress, AnswerSystem,
-    answer_share, answers_table, evaluate_answers, merge_answers, score,
+    answer_share, answers_table, evaluate_answers, measure_answer_memory, merge_answers, score,
 };
 use evaluator::table::Table;
 
@@ -21,6 +21,7 @@ use super::share::Sharing;
 use super::{Experiment, prepare, subject, train};
 use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
 use crate::progress::SetProgress;
+use crate::run_folder::file_name;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json};
 
@@ -67,11 +68,6 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
     Ok(Some(table))
 }
 
-/// The answers of a model to a set's questions, and what was measured on them.
-pub fn predictions_file(experiment: &Experiment<'_>, set: &str, model: &str, ending: &str) -> PathBuf {
-    experiment.folder.predictions().join(format!("{set}.{}.answers.{ending}", subject::file_name(model)))
-}
-
 /// One model on one set.
 struct One<'a> {
     experiment: &'a Experiment<'a>,
@@ -84,12 +80,12 @@ struct One<'a> {
 }
 
 fn stage_name(system: &AnswerSystem, set: &str) -> String {
-    format!("answer/{}/{set}", subject::file_name(system.name()))
+    format!("answer/{}/{set}", file_name(system.name()))
 }
 
 impl One<'_> {
     fn file(&self, ending: &str) -> PathBuf {
-        predictions_file(self.experiment, self.set, self.system.name(), ending)
+        self.experiment.folder.answers_of(self.set, self.system.name(), ending)
     }
 
     /// The evaluation, done now or before; `loaded` keeps the model for the next set.
@@ -114,23 +110,23 @@ impl One<'_> {
         }
         let Some((model, prompts)) = loaded.as_ref() else { unreachable!("loaded above") };
         let written = match self.answer(model, prompts, &content_key)? {
-            Some(lines) => self.write(&lines, &inputs),
+            Some((lines, evaluation)) => self.write(&lines, &evaluation, &inputs),
             None => Ok(()),
         };
         self.experiment.agree(written)?;
         from_file()
     }
 
-    fn write(&self, lines: &[AnswerLine], inputs: &Inputs) -> anyhow::Result<()> {
-        let (result, normalisation) = (self.file("json"), self.config.normalisation);
-        write_json(&result, &AnswerEvaluation::of(self.set, self.system.name(), self.texts, lines, normalisation))?;
+    fn write(&self, lines: &[AnswerLine], evaluation: &AnswerEvaluation, inputs: &Inputs) -> anyhow::Result<()> {
+        let result = self.file("json");
+        write_json(&result, evaluation)?;
         let mut outputs = vec![result, self.file("jsonl")];
         for (index, decoder) in self.system.decoders.iter().enumerate() {
             let path = self.file(&format!("{}.squad.json", decoder.name()));
             write_json(&path, &squad_predictions(self.texts, lines, index))?;
             outputs.push(path);
         }
-        let records = records(self.texts, lines, normalisation);
+        let records = records(self.texts, lines, self.config.normalisation);
         data::prepared::write_answers(&self.file("parquet"), &records)?;
         outputs.push(self.file("parquet"));
         stamp::write(&self.experiment.folder.stamp(&self.sharing.stage), inputs, &outputs)
@@ -151,13 +147,13 @@ impl One<'_> {
         Ok(inputs)
     }
 
-    /// The lines of all texts, on rank 0; the other ranks answer their share.
+    /// The lines of all texts and what was measured on them, on rank 0; the other ranks answer their share.
     fn answer(
         &self,
         model: &LoadedModel,
         prompts: &BranchPrompts,
         content_key: &str,
-    ) -> anyhow::Result<Option<Vec<AnswerLine>>> {
+    ) -> anyhow::Result<Option<(Vec<AnswerLine>, AnswerEvaluation)>> {
         let folder = self.experiment.folder.predictions();
         fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
         let job = AnswerJob {
@@ -182,7 +178,10 @@ impl One<'_> {
         let mut progress = sharing.progress("");
         let lines = evaluate_answers(&job, &mut |now| self.go_on(&mut progress, now));
         sharing.note_origin(device)?;
-        sharing.told(lines).map(Some)
+        let (lines, normalisation) = (sharing.told(lines)?, self.config.normalisation);
+        let mut evaluation = AnswerEvaluation::of(self.set, self.system.name(), self.texts, &lines, normalisation);
+        sharing.told(measure_answer_memory(&job, &mut evaluation))?;
+        Ok(Some((lines, evaluation)))
     }
 
     fn go_on(&self, progress: &mut SetProgress, now: AnswerProgress) -> ControlFlow<()> {

@@ -27,6 +27,7 @@ use crate::hub;
 use crate::model_source::ModelNote;
 use crate::paper_table::config::RunTable;
 use crate::progress::SetProgress;
+use crate::run_folder::file_name;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
 
@@ -77,11 +78,6 @@ fn warn_of_overlap(model: &str, trained: &BTreeSet<String>, set: &str, samples: 
     Some(overlap)
 }
 
-/// File of a model's rankings of a set, with the given ending.
-pub fn predictions_file(experiment: &Experiment<'_>, set: &str, model: &str, ending: &str) -> PathBuf {
-    experiment.folder.predictions().join(format!("{set}.{}.{ending}", subject::file_name(model)))
-}
-
 /// One model on one set.
 struct One<'a> {
     experiment: &'a Experiment<'a>,
@@ -94,13 +90,13 @@ struct One<'a> {
 }
 
 fn stage_name(model: &str, set: &str) -> String {
-    format!("evaluate/{}/{set}", subject::file_name(model))
+    format!("evaluate/{}/{set}", file_name(model))
 }
 
 impl One<'_> {
     /// File of this evaluation, with the given ending.
     fn file(&self, ending: &str) -> PathBuf {
-        predictions_file(self.experiment, self.set, self.model, ending)
+        self.experiment.folder.predictions_of(self.set, self.model, ending)
     }
 
     /// The evaluation, done now or before; `loaded` keeps the model for the next set.
@@ -175,13 +171,13 @@ impl One<'_> {
     fn decode(&self, subject: &Subject, content_key: &str) -> anyhow::Result<Option<SetEvaluation>> {
         let data = &self.experiment.config.data;
         let Subject { loaded, prompts } = subject;
-        let (run, name) = (&self.experiment.folder, subject::file_name(self.model));
+        let run = &self.experiment.folder;
         let parts = HeadParts {
             model: &loaded.model,
             model_folder: self.folder,
             prompt_hash: prompts.hash(),
             identifiers: prompts.single_identifier_tokens(),
-            folder_of: Box::new(|head| run.head(&name, &head.name())),
+            folder_of: Box::new(|head| run.head(self.model, &head.name())),
         };
         let build = |last_read, last_prompt| BuildDecoder {
             tokenizer: &loaded.tokenizer,

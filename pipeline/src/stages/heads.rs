@@ -21,11 +21,12 @@ use super::{Experiment, prepare, replace_folder};
 use crate::config::heads::HeadsSection;
 use crate::failure::InputError;
 use crate::model_source::ModelNote;
+use crate::run_folder::file_name;
 use crate::stamp::{self, Inputs};
 
 /// Name of a head's stage.
 pub fn stage_name(model: &str, head: &NeededHead) -> String {
-    format!("head/{}/{}", subject::file_name(model), head.name())
+    format!("head/{}/{}", file_name(model), head.name())
 }
 
 /// Trains the heads that the evaluated decoders need, for every evaluated model.
@@ -120,7 +121,7 @@ impl Work<'_> {
                 continue;
             }
             let subject = self.teacher.load(subject)?;
-            let folder = self.experiment.folder.head(&subject::file_name(self.teacher.model), &head.name());
+            let folder = self.experiment.folder.head(self.teacher.model, &head.name());
             self.train_one(head, of_sets, subject, &folder).with_context(|| name.clone())?;
             stamp::write(&self.experiment.folder.stamp(&name), &inputs, &[folder])?;
         }

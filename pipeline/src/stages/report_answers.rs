@@ -1,14 +1,11 @@
 //! What the report tells of answers: figures on top, F1 against seconds, wins and losses question by question.
 
-use std::collections::HashMap;
-use std::path::Path;
-
-use data::branched::BranchedText;
-use evaluator::answer::{AnswerBaseline, AnswerConfig, AnswerEvaluation, AnswerLine, AnswerRow, score};
+use evaluator::answer::{AnswerBaseline, AnswerConfig, AnswerEvaluation, AnswerRow};
 use evaluator::latency::{Latency, Speedup};
-use evaluator::report::{AnsweredQuestion, Headline, LabelledPoint, QueryDifferences, TradeOff};
+use evaluator::report::{Headline, LabelledPoint, QueryDifferences, TradeOff};
 
-use super::{Experiment, answer, prepare};
+use super::answered::{AnsweredBy, question_by_question};
+use super::{Experiment, prepare};
 
 type Row<'a> = (&'a AnswerEvaluation, &'a AnswerRow);
 
@@ -120,63 +117,18 @@ pub fn differences(
         }
         let Some((_, best)) = best else { continue };
         let texts = prepare::texts(experiment, set)?;
-        let (own, other) = (answers(experiment, best, set)?, answers(experiment, base, set)?);
-        let questions = questions(&texts, &own, &other, config);
-        if questions.is_empty() {
-            continue;
-        }
-        found.push(QueryDifferences::of_answers(set, (&label(best), &label(base)), &questions));
+        let sides = (answered(experiment, best), answered(experiment, base));
+        found.extend(question_by_question(set, &texts, (&sides.0, &sides.1), config.normalisation)?);
     }
     Ok(found)
 }
 
-/// Answers of a row by the id of their text.
-fn answers(
-    experiment: &Experiment<'_>,
-    (evaluation, row): Row<'_>,
-    set: &str,
-) -> anyhow::Result<HashMap<String, Vec<String>>> {
-    let path = answer::predictions_file(experiment, set, &evaluation.model, "jsonl");
-    let lines = read_lines(&path)?.into_iter();
-    let of_row = |line: AnswerLine| {
-        let own = line.decoders.into_iter().find(|own| own.decoder == row.decoder)?;
-        Some((line.id, own.answers))
-    };
-    Ok(lines.filter_map(of_row).collect())
-}
-
-/// Those that can be read; none where the file is not there, as in a run that was copied without its predictions.
-fn read_lines(path: &Path) -> anyhow::Result<Vec<AnswerLine>> {
-    if !path.exists() {
-        return Ok(Vec::new());
+fn answered<'a>(experiment: &'a Experiment<'_>, row: Row<'a>) -> AnsweredBy<'a> {
+    let (evaluation, decoded) = row;
+    AnsweredBy {
+        label: label(row),
+        folder: &experiment.folder,
+        model: &evaluation.model,
+        decoder: decoded.decoder.name(),
     }
-    let text = String::from_utf8_lossy(&data::files::read_bytes(path)?).into_owned();
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-}
-
-/// Questions with accepted answers that both rows answered.
-fn questions<'a>(
-    texts: &'a [BranchedText],
-    own: &'a HashMap<String, Vec<String>>,
-    other: &'a HashMap<String, Vec<String>>,
-    config: &AnswerConfig,
-) -> Vec<AnsweredQuestion<'a>> {
-    let mut questions = Vec::new();
-    for text in texts {
-        let (Some(own), Some(other)) = (own.get(&text.id), other.get(&text.id)) else { continue };
-        for (branch, (own, other)) in text.branches.iter().zip(own.iter().zip(other)) {
-            if branch.answers.is_empty() {
-                continue;
-            }
-            let f1 = |answer: &str| score(answer, &branch.answers, config.normalisation).1;
-            questions.push(AnsweredQuestion {
-                id: &branch.id,
-                question: &branch.prompt,
-                accepted: &branch.answers,
-                own: (f1(own), own),
-                baseline: (f1(other), other),
-            });
-        }
-    }
-    questions
 }

@@ -7,7 +7,7 @@ use evaluator::evaluate::{FIRST_STAGE, PredictionLine, RowEvaluation, SetEvaluat
 use evaluator::measures::RankingMeasure;
 use evaluator::report::{OrderMaps, QueryDifferences, Side};
 
-use super::{Experiment, evaluate, prepare};
+use super::{Experiment, prepare};
 
 /// The rankings of a set, by model.
 type Lines<'a> = BTreeMap<&'a str, Vec<PredictionLine>>;
@@ -51,7 +51,7 @@ fn lines<'a>(
 ) -> anyhow::Result<Lines<'a>> {
     let mut lines = Lines::new();
     for evaluation in of_set {
-        let file = evaluate::predictions_file(experiment, set, &evaluation.model, "jsonl");
+        let file = experiment.folder.predictions_of(set, &evaluation.model, "jsonl");
         if file.exists() {
             let mut read = read_lines(&file)?;
             let taken: HashSet<&str> =

@@ -29,11 +29,6 @@ pub fn folder_of(experiment: &Experiment<'_>, model: &str) -> anyhow::Result<Pat
     if model.contains('/') { hub::model_folder(model) } else { experiment.model_folder(model) }
 }
 
-/// The model's name as part of a file's name.
-pub fn file_name(model: &str) -> String {
-    model.replace('/', "_")
-}
-
 /// What everything read from a model depends on, beside the data.
 ///
 /// # Errors

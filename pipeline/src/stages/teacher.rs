@@ -15,6 +15,7 @@ use super::subject::{self, Subject};
 use super::{Experiment, prepare, remove_folder, trec_runs};
 use crate::failure::Interrupted;
 use crate::progress::SetProgress;
+use crate::run_folder::file_name;
 use crate::stamp::{self, Inputs};
 use crate::write_whole::write_whole;
 
@@ -53,7 +54,7 @@ impl Teacher<'_> {
     }
 
     fn job<'j>(&'j self, subject: &'j Subject, set: &str, of: &'j TeacherSet, folder: &'j Path) -> TeacherJob<'j> {
-        debug_assert!(folder.ends_with(format!("{set}.{}", subject::file_name(self.model))));
+        debug_assert!(folder.ends_with(format!("{set}.{}", file_name(self.model))));
         let ranks = &self.experiment.ranks;
         TeacherJob {
             model: &subject.loaded.model,
@@ -68,7 +69,7 @@ impl Teacher<'_> {
     }
 
     fn folder_of(&self, set: &str) -> PathBuf {
-        self.experiment.folder.teacher(&subject::file_name(self.model), set)
+        self.experiment.folder.teacher(self.model, set)
     }
 
     /// Collects the model's rankings of a set, on all ranks, unless it is done.
@@ -86,7 +87,7 @@ impl Teacher<'_> {
         let mut asked = of_set.inputs.clone();
         let keys: BTreeSet<String> = self.trees.iter().map(tree_key).collect();
         asked.settings("pieces", &(keys, self.states))?;
-        let name = format!("teacher/{}/{set}", subject::file_name(self.model));
+        let name = format!("teacher/{}/{set}", file_name(self.model));
         let finished = experiment.ranks.is_main() && experiment.is_finished(&name, &asked)?;
         if experiment.ranks.from_main(f64::from(u8::from(finished)))? > 0.0 {
             return Ok(of_set);
@@ -98,7 +99,7 @@ impl Teacher<'_> {
         let job = self.job(subject, set, &of_set, &folder);
         // The parts of all ranks are on disk once each of them has come here; one that failed does not leave the others waiting.
         experiment.agree(self.collect(&job, &name))?;
-        let rankings = experiment.folder.rankings(&subject::file_name(self.model), set);
+        let rankings = experiment.folder.rankings(self.model, set);
         let done = || {
             let mut written = vec![folder.clone(), rankings.clone()];
             written.extend(write_rankings(&job, &rankings)?);
