@@ -83,6 +83,10 @@ pub struct TrainingMemorySettings {
     pub label_tokens: i64,
     /// Activations are recomputed.
     pub gradient_checkpointing: bool,
+    /// Gradients of several micro-batches are added up in float32, beside those of one.
+    pub float32_sums: bool,
+    /// A reducer's buckets hold the gradients once more.
+    pub reducer_buckets: bool,
 }
 
 /// Bytes by purpose, on one device.
@@ -90,7 +94,7 @@ pub struct TrainingMemorySettings {
 pub struct MemoryEstimate {
     /// Weights.
     pub weights: i64,
-    /// Gradients of trainable weights.
+    /// Gradients of trainable weights, their sums and buckets.
     pub gradients: i64,
     /// Optimiser state and master copies.
     pub optimizer: i64,
@@ -118,13 +122,15 @@ pub fn training(config: &ModelConfig, lora: Option<&LoraConfig>, settings: &Trai
     let adapters = lora.map_or(0, |lora| lora_parameters(config, lora));
     let trainable = if lora.is_some() { adapters } else { total };
     let master_bytes = if settings.master_weights && settings.weight_bytes < 4 { 4 } else { 0 };
+    let sums = if settings.float32_sums { 4 } else { 0 };
+    let copies = 1 + i64::from(settings.reducer_buckets);
     let layer = activations_per_token_and_layer(config, settings.weight_bytes, lora.is_none());
     let layers = config.num_hidden_layers;
     let residual = config.hidden_size * settings.weight_bytes;
     let per_token = if settings.gradient_checkpointing { layers * residual + layer } else { layers * layer };
     MemoryEstimate {
         weights: (total + adapters) * settings.weight_bytes,
-        gradients: trainable * settings.weight_bytes,
+        gradients: trainable * (copies * settings.weight_bytes + sums),
         optimizer: trainable * (settings.optimizer_bytes + master_bytes) / settings.optimizer_shards.max(1),
         activations: settings.tokens * (per_token + 2 * residual),
         // logits and their gradient in the weights' kind, softmax in float32
@@ -161,6 +167,29 @@ mod tests {
     use super::*;
     use crate::{Architecture, CausalLm, LoadOptions};
     use tch::{Device, Kind};
+
+    /// The table of docs/scale.md: bytes for each weight.
+    #[test]
+    fn a_rank_holds_what_its_settings_ask_for() {
+        let config = ModelConfig::tiny(Architecture::Llama, 77);
+        let settings = TrainingMemorySettings {
+            weight_bytes: 2,
+            master_weights: true,
+            optimizer_bytes: 8,
+            optimizer_shards: 4,
+            tokens: 0,
+            label_tokens: 0,
+            gradient_checkpointing: false,
+            float32_sums: false,
+            reducer_buckets: false,
+        };
+        let weights = parameters(&config).total;
+        let held = |settings: &TrainingMemorySettings| training(&config, None, settings).total() as f64 / weights as f64;
+        let near = |bytes: f64, wanted: f64| assert!((bytes - wanted).abs() < 0.01, "{bytes} in place of {wanted}");
+        near(held(&settings), 2.0 + 2.0 + 12.0 / 4.0);
+        near(held(&TrainingMemorySettings { float32_sums: true, ..settings }), 2.0 + 2.0 + 4.0 + 3.0);
+        near(held(&TrainingMemorySettings { reducer_buckets: true, ..settings }), 2.0 + 2.0 + 2.0 + 3.0);
+    }
 
     #[test]
     fn counts_equal_the_real_model() {

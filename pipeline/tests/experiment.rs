@@ -201,6 +201,9 @@ fn a_dry_run_plans_and_writes_nothing() {
     assert_eq!(plan["stages"][1]["from"], "base");
     assert!(plan["stages"][0]["memory_mib"].as_f64().unwrap() > 0.0);
     assert!(plan["model"]["parameters"].as_i64().unwrap() > 1000);
+    assert!(plan["device"] == "cpu" && plan["available_memory_mib"].as_f64().unwrap() > 0.0, "{plan}");
+    let elsewhere = place.run(&["run", "tiny.yaml", "--dry-run", "--set", "model.device=cuda:99"]).expect_code(0);
+    assert!(elsewhere.stdout.contains("this machine has no device `cuda:99`"), "{}", elsewhere.stdout);
     let uneven = place.monopass(&["run", "tiny.yaml", "--dry-run"]).env("WORLD_SIZE", "3").output().unwrap();
     let text = String::from_utf8_lossy(&uneven.stderr).into_owned();
     assert_eq!(text, "error: tiny.yaml:12: `train.global_batch_size`: got 4, wanted a multiple of the 3 ranks\n");

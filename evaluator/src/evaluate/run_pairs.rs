@@ -39,7 +39,8 @@ fn best_pair(
     let sources = sources(runs, set);
     let shared = shared_queries(&sources);
     let measure = *wanted(&sources, measures).first()?;
-    let rows = sources.iter().filter(|source| source.row.decoder != FIRST_STAGE);
+    // `max_by` takes the last of equals, the tables name the first.
+    let rows = sources.iter().rev().filter(|source| source.row.decoder != FIRST_STAGE);
     let paired = rows.filter_map(|own| {
         let base = baseline_of(&sources, *own, baseline)?;
         Some((*own, values(*own, &shared, measure), base))

@@ -9,6 +9,7 @@ use evaluator::decode::DecoderKind;
 use model::ModelConfig;
 use model::estimate::{self, TrainingMemorySettings};
 use serde_json::{Value, json};
+use tch::Device;
 use trainer::TrainConfig;
 use trainer::config::Distribution;
 use trainer::objectives::TrainsOn;
@@ -34,6 +35,7 @@ pub fn print(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let model = local_model(&config.model.path);
+    let device = config.model.device.resolve().ok();
     let mut sets: Vec<Value> = config.data.sets.iter().map(|(name, set)| plan_set(folder, name, set)).collect();
     sets.extend(config.data.branched.iter().map(|(name, set)| plan_branched(folder, name, set)));
     let stages: Vec<Value> =
@@ -51,7 +53,8 @@ pub fn print(
             "parameters": model.as_ref().map(|model| estimate::parameters(model).total),
             "available": hub::is_local(&config.model.path),
         },
-        "available_memory_mib": native::memory::available_mib().round(),
+        "device": device.map_or_else(|| config.model.device.to_string(), device_name),
+        "available_memory_mib": device.and_then(available_mib).map(f64::round),
         "sets": sets,
         "stages": stages,
         "heads": heads,
@@ -63,6 +66,21 @@ pub fn print(
     }
     print_text(&plan);
     Ok(())
+}
+
+fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_owned(),
+    }
+}
+
+/// What the device could still give to this process.
+fn available_mib(device: Device) -> Option<f64> {
+    match device {
+        Device::Cuda(index) => native::memory::cuda_device(index).map(|memory| memory.free_mib),
+        _ => Some(native::memory::available_mib()),
+    }
 }
 
 fn local_model(path: &str) -> Option<ModelConfig> {
@@ -140,21 +158,7 @@ fn plan_stage(
     // A micro-batch is also full when the next sample does not fit, so only the samples bound a step.
     let context = config.model.context_length.map_or(tokens, |context| tokens.min(context as i64));
     let step_tokens = settings.global_batch_size as u64 * context as u64;
-    let memory = model.map(|model| {
-        let bytes = if settings.precision == trainer::Precision::Fp32 { 4 } else { 2 };
-        let optimizer_bytes = if settings.precision == trainer::Precision::Bf16 { 4 } else { 8 };
-        let lora = settings.lora.as_ref();
-        let settings = TrainingMemorySettings {
-            weight_bytes: bytes,
-            master_weights: settings.precision.keeps_masters(),
-            optimizer_bytes,
-            optimizer_shards: shards(settings),
-            tokens,
-            label_tokens: tokens / LABEL_SHARE,
-            gradient_checkpointing: settings.gradient_checkpointing,
-        };
-        estimate::training(model, lora, &settings).total_mib().round()
-    });
+    let memory = model.map(|model| training_mib(model, settings, context).round());
     let branched = stage.data.0.iter().any(|name| config.data.branched.contains_key(name));
     let rows = if questions {
         "questions"
@@ -180,6 +184,25 @@ fn plan_stage(
         "memory_mib": memory,
         "trained": folder.model(&stage.name).exists(),
     })
+}
+
+/// Memory of one rank; `context` tokens are a sample's at most.
+fn training_mib(model: &ModelConfig, settings: &TrainConfig, context: i64) -> f64 {
+    let (tokens, share) = (settings.max_micro_batch_tokens as i64, settings.global_batch_size as i64 / ranks());
+    // Short samples may all fit one micro-batch; how long they are is known once they are tokenised.
+    let several = share > settings.micro_batch_size as i64 || share * context > tokens;
+    let memory = TrainingMemorySettings {
+        weight_bytes: if settings.precision == trainer::Precision::Fp32 { 4 } else { 2 },
+        master_weights: settings.precision.keeps_masters(),
+        optimizer_bytes: if settings.precision == trainer::Precision::Bf16 { 4 } else { 8 },
+        optimizer_shards: shards(settings),
+        tokens,
+        label_tokens: tokens / LABEL_SHARE,
+        gradient_checkpointing: settings.gradient_checkpointing,
+        float32_sums: settings.precision.keeps_masters() && several,
+        reducer_buckets: ranks() > 1 && !settings.gradient_checkpointing,
+    };
+    estimate::training(model, settings.lora.as_ref(), &memory).total_mib()
 }
 
 /// Ranks that the environment speaks of.
@@ -222,7 +245,10 @@ fn print_text(plan: &Value) {
         text(&plan["model"]["path"]),
         text(&plan["model"]["parameters"])
     );
-    println!("memory      {} MiB to be had", text(&plan["available_memory_mib"]));
+    match &plan["available_memory_mib"] {
+        Value::Null => println!("memory      unknown: this machine has no device `{}`", text(&plan["device"])),
+        mib => println!("memory      {mib} MiB to be had on {}", text(&plan["device"])),
+    }
     for set in plan["sets"].as_array().into_iter().flatten() {
         let done = if set["prepared"] == true { ", prepared" } else { "" };
         let rows = if set.get("texts").is_some() { "texts" } else { "lists" };
