@@ -6,7 +6,6 @@ mod bench;
 mod columnar;
 mod config;
 mod evaluate;
-mod lines;
 mod memory;
 mod one_by_one;
 mod result;

@@ -25,7 +25,7 @@ use model::CausalLm;
 
 pub use config::{EvaluateConfig, LatencyConfig, SignificanceBaseline};
 pub use memory::measure_memory;
-pub use predictions::{DecoderLine, PredictionLine, Predictions, read_lines};
+pub use predictions::{DecoderLine, PredictionLine, Predictions};
 pub use result::{Comparison, Cost, FIRST_STAGE, MeasuredValue, RowEvaluation, SetEvaluation, compare_rows};
 pub use run_pairs::{RunPair, best_pairs};
 pub(crate) use runs::distinct;

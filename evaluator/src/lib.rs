@@ -25,6 +25,7 @@ pub mod decode;
 pub mod error;
 pub mod evaluate;
 pub mod generate;
+mod kept_lines;
 pub mod latency;
 pub mod measures;
 mod rank_share;
@@ -37,4 +38,5 @@ pub mod teacher;
 
 pub use error::EvaluatorError;
 pub use evaluate::EvaluateConfig;
+pub use kept_lines::{KeptLine, KeptLines, read_lines};
 pub use rank_share::RankShare;

@@ -184,7 +184,8 @@ mod tests {
             reducer_buckets: false,
         };
         let weights = parameters(&config).total;
-        let held = |settings: &TrainingMemorySettings| training(&config, None, settings).total() as f64 / weights as f64;
+        let held =
+            |settings: &TrainingMemorySettings| training(&config, None, settings).total() as f64 / weights as f64;
         let near = |bytes: f64, wanted: f64| assert!((bytes - wanted).abs() < 0.01, "{bytes} in place of {wanted}");
         near(held(&settings), 2.0 + 2.0 + 12.0 / 4.0);
         near(held(&TrainingMemorySettings { float32_sums: true, ..settings }), 2.0 + 2.0 + 4.0 + 3.0);

@@ -5,7 +5,9 @@
 #[cfg(feature = "hub")]
 mod checksum;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::failure::InputError;
 
@@ -27,7 +29,7 @@ pub fn model_folder(path_or_id: &str) -> anyhow::Result<PathBuf> {
         )
         .into());
     }
-    Ok(download::model(path_or_id)?)
+    Ok(once(path_or_id, || download::model(path_or_id))?)
 }
 
 /// Whether a model is on this machine, as a folder or in the hub's cache.
@@ -61,7 +63,21 @@ pub fn data_path(path: &Path) -> anyhow::Result<PathBuf> {
         )
         .into());
     };
-    Ok(download::data(&format!("{org}/{name}"), parts.next().filter(|file| !file.is_empty()))?)
+    let file = parts.next().filter(|file| !file.is_empty());
+    Ok(once(&format!("{DATASET_PREFIX}{rest}"), || download::data(&format!("{org}/{name}"), file))?)
+}
+
+/// What the hub gave this process. Asked once, a run sees one state of a repository from its first stage to its last.
+static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+fn once(address: &str, find: impl FnOnce() -> Result<PathBuf, InputError>) -> Result<PathBuf, InputError> {
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = found.get(address) {
+        return Ok(path.clone());
+    }
+    let path = find()?;
+    found.insert(address.to_owned(), path.clone());
+    Ok(path)
 }
 
 fn way_round(id: &str) -> String {
@@ -236,6 +252,14 @@ mod tests {
         for path in ["./a/b", "/a/b", "models/a/b", "a", "../b", "a/"] {
             assert!(!is_hub_id(path), "{path}");
         }
+    }
+
+    #[test]
+    fn the_hub_is_asked_once_and_again_after_a_failure() {
+        let address = "tests/asked-once";
+        assert!(once(address, || Err(InputError::new("away", "wait"))).is_err());
+        assert_eq!(once(address, || Ok("first".into())).unwrap(), Path::new("first"));
+        assert_eq!(once(address, || Ok("second".into())).unwrap(), Path::new("first"));
     }
 
     #[test]

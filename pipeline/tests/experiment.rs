@@ -249,6 +249,13 @@ fn lora_trains_exports_and_merges() {
     let base = place.run(&["inspect", "model", "--json"]).expect_code(0).json();
     assert_eq!(merged["parameters"], base["parameters"]);
 
+    let onto_itself = ["merge", "--model", "runs/tiny/model/first/adapter", "--out", "runs/tiny/model/first/adapter"];
+    let refused = place.run(&onto_itself).expect_code(2).stderr;
+    assert!(
+        refused.contains("already holds a model") && adapter.join("adapter_model.safetensors").exists(),
+        "{refused}"
+    );
+
     // Trained on, the adapter still belongs to the same base.
     let further =
         ["--set", "name=further", "--set", "model.path=runs/tiny/model/first/adapter", "--set", "train.max_steps=2"];

@@ -1,5 +1,6 @@
 //! A model's answers to all texts of a set, in several ways, scored against the accepted answers.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -8,9 +9,9 @@ use model::CausalLm;
 use serde::{Deserialize, Serialize};
 
 use super::config::{AnswerConfig, AnswerDecoder, AnswerNormalisation};
-use super::lines::KeptLines;
 use super::{AnswerOptions, AnswerPrompt, Answers, answer_columns, answer_one_by_one, answer_shared_prefix};
 use crate::EvaluatorError;
+use crate::kept_lines::{KeptLine, KeptLines};
 use crate::measures::squad::{exact_match, f1};
 use crate::rank_share::{RankShare, parts};
 
@@ -23,6 +24,16 @@ pub struct AnswerLine {
     pub id: String,
     /// In the order of the settings.
     pub decoders: Vec<DecodedAnswers>,
+}
+
+impl KeptLine for AnswerLine {
+    fn content_key(&self) -> &str {
+        &self.content_key
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 /// One decoder's answers to the questions of a text.
@@ -77,10 +88,10 @@ pub fn evaluate_answers(
     job: &AnswerJob<'_>,
     on_text: &mut dyn FnMut(AnswerProgress) -> ControlFlow<()>,
 ) -> Result<Vec<AnswerLine>, EvaluatorError> {
-    let mut kept = KeptLines::open(job.predictions, job.content_key)?;
+    let mut kept = job.open(job.predictions)?;
     let all: Vec<usize> = (0..job.texts.len()).collect();
     job.answer_open(&all, &KeptLines::none(), &mut kept, on_text)?;
-    Ok(job.texts.iter().filter_map(|text| kept.get(text, job.decoders).cloned()).collect())
+    Ok(job.texts.iter().filter_map(|text| kept.get(&text.id).cloned()).collect())
 }
 
 /// Answers a rank's texts that the job's file does not hold, into a part beside it. `Break` stops; what is done is kept.
@@ -92,8 +103,8 @@ pub fn answer_share(
     share: RankShare,
     on_text: &mut dyn FnMut(AnswerProgress) -> ControlFlow<()>,
 ) -> Result<(), EvaluatorError> {
-    let before = KeptLines::read(job.predictions, job.content_key)?;
-    let mut own = KeptLines::open(&share.part(job.predictions), job.content_key)?;
+    let before = job.read(job.predictions)?;
+    let mut own = job.open(&share.part(job.predictions))?;
     let mine: Vec<usize> = share.of(job.texts.len()).collect();
     job.answer_open(&mine, &before, &mut own, on_text)
 }
@@ -104,11 +115,11 @@ pub fn answer_share(
 /// # Errors
 /// Files that cannot be read or written.
 pub fn merge_answers(job: &AnswerJob<'_>) -> Result<(), EvaluatorError> {
-    let mut all = KeptLines::open(job.predictions, job.content_key)?;
+    let mut all = job.open(job.predictions)?;
     for part in parts(job.predictions)? {
-        let lines = KeptLines::read(&part, job.content_key)?;
+        let lines = job.read(&part)?;
         for text in job.texts {
-            if let (None, Some(line)) = (all.get(text, job.decoders), lines.get(text, job.decoders)) {
+            if let (None, Some(line)) = (all.get(&text.id), lines.get(&text.id)) {
                 all.add(line.clone())?;
             }
         }
@@ -118,16 +129,35 @@ pub fn merge_answers(job: &AnswerJob<'_>) -> Result<(), EvaluatorError> {
 }
 
 impl AnswerJob<'_> {
+    fn open(&self, path: &Path) -> Result<KeptLines<AnswerLine>, EvaluatorError> {
+        KeptLines::open(path, self.content_key, self.is_whole())
+    }
+
+    fn read(&self, path: &Path) -> Result<KeptLines<AnswerLine>, EvaluatorError> {
+        KeptLines::read(path, self.content_key, self.is_whole())
+    }
+
+    /// Whether a line has answers by the job's decoders to all questions of one of its texts.
+    fn is_whole(&self) -> impl Fn(&AnswerLine) -> bool {
+        let questions: HashMap<&str, usize> =
+            self.texts.iter().map(|text| (text.id.as_str(), text.branches.len())).collect();
+        move |line| {
+            let wanted = questions.get(line.id.as_str());
+            line.decoders.iter().map(|own| own.decoder).eq(self.decoders.iter().copied())
+                && line.decoders.iter().all(|own| Some(&own.answers.len()) == wanted)
+        }
+    }
+
     /// Answers those of some texts that neither file holds, and adds them to `own`.
     fn answer_open(
         &self,
         places: &[usize],
-        before: &KeptLines,
-        own: &mut KeptLines,
+        before: &KeptLines<AnswerLine>,
+        own: &mut KeptLines<AnswerLine>,
         on_text: &mut dyn FnMut(AnswerProgress) -> ControlFlow<()>,
     ) -> Result<(), EvaluatorError> {
-        let is_open = |text| before.get(text, self.decoders).is_none() && own.get(text, self.decoders).is_none();
-        let open: Vec<usize> = places.iter().copied().filter(|place| is_open(&self.texts[*place])).collect();
+        let is_open = |id: &str| before.get(id).is_none() && own.get(id).is_none();
+        let open: Vec<usize> = places.iter().copied().filter(|place| is_open(&self.texts[*place].id)).collect();
         let (total, done) = (places.len(), places.len() - open.len());
         let size = self.config.texts_per_batch.max(1);
         for (number, batch) in open.chunks(size).enumerate() {

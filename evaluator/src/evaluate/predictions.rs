@@ -1,14 +1,13 @@
-//! One line a query: what every decoder made of it. Append-only, so that a stopped evaluation goes on where it was.
+//! One line a query: what every decoder made of it.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use data::{RankingRecord, RankingSample};
 use serde::{Deserialize, Serialize};
 
 use crate::EvaluatorError;
+use crate::kept_lines::{KeptLine, KeptLines};
 use crate::sliding::Reranked;
 
 /// All decoders on one query.
@@ -58,28 +57,28 @@ impl PredictionLine {
     }
 }
 
-/// All lines of a file, whatever they depend on; those that cannot be read are left out.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn read_lines(path: &Path) -> Result<Vec<PredictionLine>, EvaluatorError> {
-    let text = String::from_utf8_lossy(&data::files::read_bytes(path)?).into_owned();
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+impl KeptLine for PredictionLine {
+    fn content_key(&self) -> &str {
+        &self.content_key
+    }
+
+    fn id(&self) -> &str {
+        &self.query_id
+    }
 }
 
 /// Lines by query, and the file they are appended to.
 #[derive(Debug)]
 pub struct Predictions {
     content_key: String,
-    lines: HashMap<String, PredictionLine>,
-    file: Option<(PathBuf, File)>,
+    lines: KeptLines<PredictionLine>,
 }
 
 impl Predictions {
     /// Without a file.
     #[must_use]
     pub fn in_memory(content_key: &str) -> Self {
-        Self { content_key: content_key.to_owned(), lines: HashMap::new(), file: None }
+        Self { content_key: content_key.to_owned(), lines: KeptLines::none() }
     }
 
     /// Opens or creates `path`. Lines of the same key and the same candidates are kept; others, and a last line that was
@@ -88,21 +87,8 @@ impl Predictions {
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(path: &Path, content_key: &str, samples: &[RankingSample]) -> Result<Self, EvaluatorError> {
-        let (lines, kept, text) = fitting_lines(path, content_key, samples)?;
-        if kept != text {
-            let dropped = text.lines().count() - kept.lines().count();
-            tracing::info!(
-                "`{}`: dropped {dropped} lines (of other settings, or cut short), kept {}",
-                path.display(),
-                lines.len()
-            );
-            data::files::write_whole(path, kept.as_bytes())?;
-        }
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(EvaluatorError::write(folder))?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(EvaluatorError::write(path))?;
-        Ok(Self { content_key: content_key.to_owned(), lines, file: Some((path.to_owned(), file)) })
+        let lines = KeptLines::open(path, content_key, has_candidates_of(samples))?;
+        Ok(Self { content_key: content_key.to_owned(), lines })
     }
 
     /// The lines of a file that fit, without touching it; none where there is no file.
@@ -110,8 +96,8 @@ impl Predictions {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn read(path: &Path, content_key: &str, samples: &[RankingSample]) -> Result<Self, EvaluatorError> {
-        let (lines, ..) = fitting_lines(path, content_key, samples)?;
-        Ok(Self { content_key: content_key.to_owned(), lines, file: None })
+        let lines = KeptLines::read(path, content_key, has_candidates_of(samples))?;
+        Ok(Self { content_key: content_key.to_owned(), lines })
     }
 
     /// Adds a query's line, in the file first.
@@ -125,17 +111,7 @@ impl Predictions {
             candidates: sample.passages.iter().map(|passage| passage.doc_id.clone()).collect(),
             decoders,
         };
-        if let Some((path, file)) = &mut self.file {
-            let json = serde_json::to_string(&line).map_err(|source| EvaluatorError::Json {
-                path: path.clone(),
-                line: self.lines.len() as u64 + 1,
-                source,
-            })?;
-            // one write, so that a kill leaves a whole line or a cut one, never two mixed
-            file.write_all((json + "\n").as_bytes()).map_err(EvaluatorError::write(path))?;
-        }
-        self.lines.insert(sample.query_id.clone(), line);
-        Ok(())
+        self.lines.add(line)
     }
 
     /// Line of a query.
@@ -164,27 +140,10 @@ impl Predictions {
     }
 }
 
-/// Lines of the same key and the same candidates by query, their text, and the text of the whole file.
-fn fitting_lines(
-    path: &Path,
-    content_key: &str,
-    samples: &[RankingSample],
-) -> Result<(HashMap<String, PredictionLine>, String, String), EvaluatorError> {
+/// Whether a line is of one of the samples, with its candidates.
+fn has_candidates_of(samples: &[RankingSample]) -> impl Fn(&PredictionLine) -> bool {
     let wanted: HashMap<&str, &RankingSample> = samples.iter().map(|s| (s.query_id.as_str(), s)).collect();
-    let text = if path.exists() { data::files::read_bytes(path)? } else { Vec::new() };
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let mut lines = HashMap::new();
-    let mut kept = String::new();
-    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-        let Ok(parsed) = serde_json::from_str::<PredictionLine>(line) else { continue };
-        let fits = parsed.content_key == content_key
-            && wanted.get(parsed.query_id.as_str()).is_some_and(|sample| has_candidates(sample, &parsed.candidates));
-        if fits && !lines.contains_key(&parsed.query_id) {
-            kept += line;
-            lines.insert(parsed.query_id.clone(), parsed);
-        }
-    }
-    Ok((lines, kept, text))
+    move |line| wanted.get(line.query_id.as_str()).is_some_and(|sample| has_candidates(sample, &line.candidates))
 }
 
 fn has_candidates(sample: &RankingSample, candidates: &[String]) -> bool {

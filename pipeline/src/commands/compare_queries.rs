@@ -6,10 +6,9 @@ use data::RankingSample;
 use data::branched::BranchedText;
 use data::prepared::{PreparedSet, Record};
 use evaluator::answer::{AnswerNormalisation, AnsweredRun, best_answered_pairs};
-use evaluator::evaluate::{
-    FIRST_STAGE, PredictionLine, RowName, RunBaseline, RunEvaluations, RunPair, best_pairs, read_lines,
-};
+use evaluator::evaluate::{FIRST_STAGE, PredictionLine, RowName, RunBaseline, RunEvaluations, RunPair, best_pairs};
 use evaluator::measures::RankingMeasure;
+use evaluator::read_lines;
 use evaluator::report::{QueryDifferences, Side};
 
 use crate::run_folder::RunFolder;

@@ -67,7 +67,7 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
 }
 
 fn refuse_to_replace(out: &Path, force: bool) -> anyhow::Result<()> {
-    if out.join(CONFIG).exists() && !force {
+    if model::folder::is_model_folder(out) && !force {
         return Err(
             UsageError::new(format!("`{}` already holds a model", out.display()), "`--force` replaces it").into()
         );

@@ -1,10 +1,10 @@
 //! Question by question: what two systems answered, in one run or in two.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use data::branched::BranchedText;
 use evaluator::answer::{AnswerLine, AnswerNormalisation, score};
+use evaluator::read_lines;
 use evaluator::report::{AnsweredQuestion, QueryDifferences};
 
 use crate::run_folder::RunFolder;
@@ -38,24 +38,16 @@ pub fn question_by_question(
 }
 
 impl AnsweredBy<'_> {
-    /// Answers by the id of their text.
+    /// Answers by the id of their text; none where the file is not there, as in a run that was copied without its predictions.
     fn answers(&self, set: &str) -> anyhow::Result<HashMap<String, Vec<String>>> {
-        let lines = read_lines(&self.folder.answers_of(set, self.model, "jsonl"))?.into_iter();
+        let file = self.folder.answers_of(set, self.model, "jsonl");
+        let lines = if file.exists() { read_lines::<AnswerLine>(&file)? } else { Vec::new() };
         let of_row = |line: AnswerLine| {
             let own = line.decoders.into_iter().find(|own| own.decoder.name() == self.decoder)?;
             Some((line.id, own.answers))
         };
-        Ok(lines.filter_map(of_row).collect())
+        Ok(lines.into_iter().filter_map(of_row).collect())
     }
-}
-
-/// Those that can be read; none where the file is not there, as in a run that was copied without its predictions.
-fn read_lines(path: &Path) -> anyhow::Result<Vec<AnswerLine>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let text = String::from_utf8_lossy(&data::files::read_bytes(path)?).into_owned();
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// Questions with accepted answers that both rows answered.

@@ -54,7 +54,7 @@ pub fn print(
             "available": hub::is_local(&config.model.path),
         },
         "device": device.map_or_else(|| config.model.device.to_string(), device_name),
-        "available_memory_mib": device.and_then(available_mib).map(f64::round),
+        "available_memory_mib": device.and_then(available_mib).map(|mib| mib.round() as i64),
         "sets": sets,
         "stages": stages,
         "heads": heads,
@@ -158,7 +158,7 @@ fn plan_stage(
     // A micro-batch is also full when the next sample does not fit, so only the samples bound a step.
     let context = config.model.context_length.map_or(tokens, |context| tokens.min(context as i64));
     let step_tokens = settings.global_batch_size as u64 * context as u64;
-    let memory = model.map(|model| training_mib(model, settings, context).round());
+    let memory = model.map(|model| training_mib(model, settings, context).round() as i64);
     let branched = stage.data.0.iter().any(|name| config.data.branched.contains_key(name));
     let rows = if questions {
         "questions"

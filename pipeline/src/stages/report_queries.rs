@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use evaluator::EvaluateConfig;
-use evaluator::evaluate::{FIRST_STAGE, PredictionLine, RowEvaluation, SetEvaluation, baseline_of, read_lines};
+use evaluator::evaluate::{FIRST_STAGE, PredictionLine, RowEvaluation, SetEvaluation, baseline_of};
 use evaluator::measures::RankingMeasure;
+use evaluator::read_lines;
 use evaluator::report::{OrderMaps, QueryDifferences, Side};
 
 use super::{Experiment, prepare};
@@ -56,7 +57,7 @@ fn lines<'a>(
             let mut read = read_lines(&file)?;
             let taken: HashSet<&str> =
                 samples.iter().take(evaluation.num_queries).map(|sample| sample.query_id.as_str()).collect();
-            read.retain(|line| samples.is_empty() || taken.contains(line.query_id.as_str()));
+            read.retain(|line: &PredictionLine| samples.is_empty() || taken.contains(line.query_id.as_str()));
             lines.insert(&evaluation.model, read);
         }
     }
