@@ -2,6 +2,7 @@
 
 use data::random::Stream;
 use model::CausalLm;
+use native::memory::demand_mib;
 use serde::Serialize;
 
 use super::config::AnswerDecoder;
@@ -45,6 +46,8 @@ pub struct AnswerTiming {
     pub tokens_computed: u64,
     /// Median over rounds of `columnar`'s gain: the decoder's seconds by `columnar`'s in the same round.
     pub over_columnar: f64,
+    /// MiB beside the model at the fullest moment, in a round of its own. None where the system does not tell.
+    pub memory_mib: Option<f64>,
 }
 
 /// Times the ways in turn, round by round, so that what else the machine does meets all of them.
@@ -73,7 +76,10 @@ pub fn answer_bench(
         }
         let columnar = AnswerDecoder::ALL.iter().position(|decoder| *decoder == AnswerDecoder::Columnar);
         let columnar = columnar.expect("it is one of them");
+        let prompt = random_prompt(model, bench, *questions, 0);
         for (index, decoder) in AnswerDecoder::ALL.iter().enumerate() {
+            let (answered, memory_mib) = demand_mib(model.device(), || answer_with(*decoder, model, &prompt, &options));
+            answered?;
             let all_seconds: Vec<f64> = rounds.iter().map(|round| round[index].seconds).collect();
             let ratios: Vec<f64> =
                 rounds.iter().map(|round| round[index].seconds / round[columnar].seconds.max(1e-9)).collect();
@@ -84,6 +90,7 @@ pub fn answer_bench(
                 forward_passes: rounds[0][index].forward_passes,
                 tokens_computed: rounds[0][index].tokens_computed,
                 over_columnar: percentile(&ratios, 50.0),
+                memory_mib,
                 all_seconds,
             });
         }
@@ -146,6 +153,7 @@ mod tests {
             ("columnar", 5, 10 + 3 * (4 + 4)),
         ];
         assert_eq!(costs, wanted);
+        assert!(timings.iter().all(|timing| timing.memory_mib.is_none_or(|mib| mib >= 0.0)));
         let none = AnswerBench { questions: vec![], ..bench };
         assert!(answer_bench(&model, &none, &mut |_, _| {}).unwrap_err().to_string().contains("`questions`: 0"));
     }

@@ -26,7 +26,7 @@ pub fn run(args: &BenchAnswerArgs) -> anyhow::Result<()> {
     })?;
     let protocol = format!(
         "random text of {} tokens, questions of {} and answers of exactly {} tokens, new in each round; greedy; weights {:?} on {:?}; {} \
-         warm-up and {} timed rounds in which all ways run in turn; medians, ratios within rounds; {} threads",
+         warm-up and {} timed rounds in which all ways run in turn; medians, ratios within rounds; MiB beside the model at the fullest moment; {} threads",
         args.background_tokens,
         args.question_tokens,
         args.answer_tokens,
@@ -40,18 +40,19 @@ pub fn run(args: &BenchAnswerArgs) -> anyhow::Result<()> {
         return print_json(&json!({"timings": timings, "protocol": protocol}));
     }
     println!(
-        "{:>9}  {:<18} {:>8} {:>7} {:>7} {:>15}",
-        "questions", "decoder", "seconds", "passes", "tokens", "over columnar"
+        "{:>9}  {:<18} {:>8} {:>7} {:>7} {:>15} {:>7}",
+        "questions", "decoder", "seconds", "passes", "tokens", "over columnar", "MiB"
     );
     for timing in &timings {
         println!(
-            "{:>9}  {:<18} {:>8.3} {:>7} {:>7} {:>15.2}",
+            "{:>9}  {:<18} {:>8.3} {:>7} {:>7} {:>15.2} {:>7}",
             timing.questions,
             timing.decoder,
             timing.seconds,
             timing.forward_passes,
             timing.tokens_computed,
-            timing.over_columnar
+            timing.over_columnar,
+            timing.memory_mib.map_or_else(String::new, |mib| format!("{mib:.1}")),
         );
     }
     println!("protocol: {protocol}");
