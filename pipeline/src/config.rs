@@ -9,6 +9,7 @@ pub mod device;
 pub mod difference;
 pub mod environment;
 pub mod experiment;
+pub mod file_kind;
 pub mod heads;
 pub mod key_path;
 pub mod load;

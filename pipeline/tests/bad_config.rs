@@ -29,6 +29,27 @@ fn an_unknown_section_is_named() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_told_as_what_it_is() {
+    let place = Workplace::empty();
+    place.write("tiny.yaml", EXPERIMENT);
+    place.write("table.yaml", "name: t\ntitle: T\nexperiments: {}\ncolumns: []\nrows: []\n");
+    place.write("sweep.yaml", "name: s\nexperiment: tiny.yaml\nover: {grid: {seed: [1]}}\n");
+    let said = |arguments: &[&str]| place.run(arguments).expect_code(2).stderr;
+    insta::assert_snapshot!(
+        [
+            said(&["run", "table.yaml"]),
+            said(&["train", "sweep.yaml"]),
+            said(&["table", "tiny.yaml"]),
+            said(&["sweep", "table.yaml"])
+        ]
+        .concat()
+    );
+    // A slip in an experiment does not make it something else.
+    place.write("slip.yaml", &EXPERIMENT.replace("evaluate:", "rows:"));
+    assert!(said(&["run", "slip.yaml"]).contains("`rows`: unknown key"));
+}
+
+#[test]
 fn a_wrong_type_is_named_with_what_was_wanted() {
     insta::assert_snapshot!(replaced("seed: 7", "seed: seven"));
 }

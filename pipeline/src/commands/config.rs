@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{print_json, sweep, table};
 use crate::config::check::load_checked;
+use crate::config::file_kind::FileKind;
 use crate::config::load::ConfigSource;
 use crate::config::reference::reference_page;
 use crate::config::resolved::to_yaml;
@@ -22,17 +23,18 @@ pub fn ls(folder: &Path, as_json: bool) -> anyhow::Result<()> {
     let mut files = Vec::new();
     collect(folder, &mut files)?;
     files.sort();
-    let rows: Vec<(PathBuf, &str, String)> = files
+    let rows: Vec<(PathBuf, String, String)> = files
         .into_iter()
         .map(|file| {
             let text = fs::read_to_string(&file).unwrap_or_default();
             let title = text.lines().find_map(|line| line.strip_prefix('#')).unwrap_or("").trim().to_owned();
-            let kind = ConfigSource::read(&file, &[]).map_or("unreadable", |source| kind_of(&source));
+            let kind = ConfigSource::read(&file, &[]);
+            let kind = kind.map_or_else(|_| "unreadable".to_owned(), |source| FileKind::of(&source).to_string());
             (file, kind, title)
         })
         .collect();
     if as_json {
-        let row = |(file, kind, title): &(PathBuf, &str, String)| json!({"file": file, "kind": kind, "title": title});
+        let row = |(file, kind, title): &(PathBuf, String, String)| json!({"file": file, "kind": kind, "title": title});
         return print_json(&json!({ "files": rows.iter().map(row).collect::<Vec<_>>() }));
     }
     let width = rows.iter().map(|(file, ..)| file.display().to_string().len()).max().unwrap_or(0);
@@ -40,18 +42,6 @@ pub fn ls(folder: &Path, as_json: bool) -> anyhow::Result<()> {
         println!("{:<width$}  {kind:<10}  {title}", file.display().to_string());
     }
     Ok(())
-}
-
-/// What kind of file it is, by the keys that only tables and sweeps have.
-fn kind_of(source: &ConfigSource) -> &'static str {
-    let has = |of_kind: [&str; 2]| source.keys().iter().any(|key| of_kind.contains(key));
-    if has(["columns", "rows"]) {
-        "table"
-    } else if has(["experiment", "over"]) {
-        "sweep"
-    } else {
-        "experiment"
-    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
@@ -93,8 +83,8 @@ pub fn check(files: &[PathBuf], set: &[String]) -> anyhow::Result<()> {
 
 /// Checks one file. Returns what to say of its kind, where it is no experiment.
 fn check_one(file: &Path, set: &[String]) -> anyhow::Result<&'static str> {
-    let kind = kind_of(&ConfigSource::read(file, &[])?);
-    if !set.is_empty() && kind != "experiment" {
+    let kind = FileKind::of(&ConfigSource::read(file, &[])?);
+    if !set.is_empty() && kind != FileKind::Experiment {
         let hint = "write it into the file: `set` of an experiment in a table, of the sweep in a sweep";
         return Err(UsageError::new(
             format!("`--set` changes experiment files, and `{}` is none", file.display()),
@@ -103,9 +93,9 @@ fn check_one(file: &Path, set: &[String]) -> anyhow::Result<&'static str> {
         .into());
     }
     match kind {
-        "table" => table::load(file).map(|_| ", a table"),
-        "sweep" => sweep::load(file, None).map(|_| ", a sweep"),
-        _ => Ok(load_checked(file, set).map(|_| "")?),
+        FileKind::Table => table::load(file).map(|_| ", a table"),
+        FileKind::Sweep => sweep::load(file, None).map(|_| ", a sweep"),
+        FileKind::Experiment => Ok(load_checked(file, set).map(|_| "")?),
     }
 }
 

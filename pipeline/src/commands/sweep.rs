@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{print_json, print_table};
 use crate::config::check::load_checked;
+use crate::config::file_kind::FileKind;
 use crate::config::load::ConfigSource;
 use crate::failure::Interrupted;
 use crate::interrupt::StopFlag;
@@ -58,6 +59,7 @@ pub fn run(file: &Path, dry_run: bool, jobs: Option<usize>, as_json: bool) -> an
 /// When the file or a run's settings are wrong.
 pub(super) fn load(file: &Path, jobs: Option<usize>) -> anyhow::Result<(SweepConfig, Vec<Job>)> {
     let source = ConfigSource::read(file, &[])?;
+    FileKind::Sweep.expect(&source)?;
     let mut sweep: SweepConfig = source.decode()?;
     sweep.jobs = jobs.unwrap_or(sweep.jobs);
     let problems = sweep.check();

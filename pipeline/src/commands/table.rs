@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{print_json, print_table};
 use crate::config::check::load_checked;
 use crate::config::experiment::ExperimentConfig;
+use crate::config::file_kind::FileKind;
 use crate::config::load::ConfigSource;
 use crate::failure::{Ending, InputError, Interrupted};
 use crate::logging::loudness;
@@ -81,6 +82,7 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
 /// When one of them is wrong, or a row asks for what its experiment does not have.
 pub(super) fn load(file: &Path) -> anyhow::Result<(PaperTable, BTreeMap<String, ExperimentConfig>)> {
     let source = ConfigSource::read(file, &[])?;
+    FileKind::Table.expect(&source)?;
     let paper: PaperTable = source.decode()?;
     let problems = paper.check();
     if !problems.is_empty() {

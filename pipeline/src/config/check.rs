@@ -6,6 +6,7 @@ use std::path::Path;
 use trainer::objectives::TrainsOn;
 
 use super::experiment::{BASE, ExperimentConfig, StageSection};
+use super::file_kind::FileKind;
 use super::load::ConfigSource;
 use super::problem::{ConfigError, Problem, suggestion};
 
@@ -23,6 +24,7 @@ pub fn load_checked(file: &Path, overrides: &[String]) -> Result<ExperimentConfi
 /// As [`load_checked`].
 pub fn load_with_source(file: &Path, overrides: &[String]) -> Result<(ExperimentConfig, ConfigSource), ConfigError> {
     let source = ConfigSource::read(file, overrides)?;
+    FileKind::Experiment.expect(&source)?;
     let mut config: ExperimentConfig = source.decode()?;
     config.fill_in();
     let problems = check(&config);
