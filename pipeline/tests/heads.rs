@@ -191,6 +191,7 @@ fn a_head_ranks_files_and_is_refused_where_it_does_not_belong() {
     assert!(text.contains("its model is"), "{text}");
     let changed = place.run(&["train", "heads.yaml"]).expect_code(0);
     assert!(changed.stderr.contains("teacher/base/lists: done again, changed: weights"), "{}", changed.stderr);
+    assert!(changed.stderr.contains("files (of another model, prompt, data or precision)"), "{}", changed.stderr);
 }
 
 #[test]

@@ -154,11 +154,20 @@ impl Teacher<'_> {
     }
 }
 
-/// Clears parts of other inputs, so that only what fits is gone on with.
+/// Clears parts of other inputs, and counts them in the log, so that only what fits is gone on with.
 fn begin(folder: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let marker = folder.join("inputs");
     let digest = inputs.digest();
     if fs::read_to_string(&marker).ok().as_deref() != Some(digest.as_str()) {
+        let parts = fs::read_dir(folder).map_or(0, |entries| {
+            entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "safetensors")).count()
+        });
+        if parts > 0 {
+            tracing::info!(
+                "`{}`: dropped {parts} files (of another model, prompt, data or precision)",
+                folder.display()
+            );
+        }
         remove_folder(folder)?;
     }
     write_whole(&marker, digest.as_bytes())
