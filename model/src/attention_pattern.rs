@@ -30,6 +30,15 @@ pub enum AttentionPattern {
         /// One for each prefix.
         trees: Vec<TokenTree>,
     },
+    /// One row: a text, and behind it the tokens of its continuations, in any order. A token of the text is causal; one of a continuation sees
+    /// the text, its own continuation so far and itself, and stands where it would in a text of its own. All stay in the cache, which may hold
+    /// the text, or a part of it, or some tokens of continuations too.
+    Continuations {
+        /// Tokens of the text, held and new ones.
+        text: i64,
+        /// Continuation of every token behind the text, held ones first.
+        owners: Vec<u32>,
+    },
     /// Branches side by side: a token sees the tokens of earlier columns and itself. Without a cache there may be one row of several
     /// layouts end to end; else one layout a row, padded on the right, all of whose columns lie behind those in the cache.
     Columnar {
@@ -69,6 +78,10 @@ impl AttentionPattern {
                 assert_eq!(batch, 1, "a batch of trees has one row");
                 assert!(cache.is_none() || trees.len() == 1, "{} trees on one cache", trees.len());
                 KeyRanges::trees(seq, held[0], cu_seqlens, trees)
+            }
+            Self::Continuations { text, owners } => {
+                assert_eq!(batch, 1, "a text with its continuations is one row");
+                KeyRanges::continuations(seq, held[0], *text, owners)
             }
             Self::Columnar { layouts } if batch == 1 && layouts.len() > 1 => {
                 assert!(cache.is_none(), "packed layouts cannot continue a cache");

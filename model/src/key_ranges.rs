@@ -1,5 +1,7 @@
 //! A pattern of attention lowered to what the kernels want: a range of keys per query, and some keys besides.
 
+use std::collections::BTreeMap;
+
 use tch::{Device, Tensor};
 
 use crate::column_layout::ColumnTokens;
@@ -18,6 +20,8 @@ pub struct KeyRanges {
     ends: Vec<i32>,
     /// Trees whose tokens are the last keys; their queries see ancestors besides the range.
     trees: Vec<TokenTree>,
+    /// Continuation of each of the last keys; queries among them see the earlier ones of their own besides the range.
+    owners: Vec<u32>,
     /// Of columns: branch and column of every query, whose own key lies outside its range.
     grid: Option<Grid>,
 }
@@ -85,6 +89,31 @@ impl KeyRanges {
         ranges
     }
 
+    /// A text and its continuations, of which `held` tokens are in the cache.
+    pub(crate) fn continuations(seq: i64, held: i64, text: i64, owners: &[u32]) -> Self {
+        let all = text + owners.len() as i64;
+        assert_eq!(
+            held + seq,
+            all,
+            "a text of {text} and {} tokens behind it for {held} held and {seq} new",
+            owners.len()
+        );
+        let mut ranges = Self::empty(1, seq as usize);
+        for i in held..text {
+            ranges.push(i, 0, i + 1);
+        }
+        let mut lengths: BTreeMap<u32, i64> = BTreeMap::new();
+        for (place, owner) in (text..).zip(owners) {
+            let length = lengths.entry(*owner).or_default();
+            if place >= held {
+                ranges.push(text + *length, 0, text);
+            }
+            *length += 1;
+        }
+        ranges.owners = owners.to_vec();
+        ranges
+    }
+
     /// Layouts one after the other (one row), or each in a row of its own behind what the cache holds; `rows` are (held, new).
     pub(crate) fn columnar(layouts: &[ColumnTokens], rows: &[(i64, i64)]) -> Self {
         let seq = rows[0].1;
@@ -120,7 +149,7 @@ impl KeyRanges {
     fn empty(rows: usize, seq: usize) -> Self {
         let size = rows * seq;
         let (positions, starts, ends) = (Vec::with_capacity(size), Vec::with_capacity(size), Vec::with_capacity(size));
-        Self { rows, seq, positions, starts, ends, trees: Vec::new(), grid: None }
+        Self { rows, seq, positions, starts, ends, trees: Vec::new(), owners: Vec::new(), grid: None }
     }
 
     fn push(&mut self, position: i64, start: i64, end: i64) {
@@ -150,13 +179,28 @@ impl KeyRanges {
     }
 
     /// Keys at the end that queries see besides their range, bool `[1, seq, keys]` on the CPU: of a tree's token its nearest
-    /// ancestors, as many as the sliding `window` holds. `None` when there are none.
+    /// ancestors, of a continuation's its nearest tokens, as many as the sliding `window` holds. `None` when there are none.
     pub fn extra(&self, window: Option<i64>) -> Option<Tensor> {
+        let nearest = window.map_or(usize::MAX, |window| window as usize);
+        if self.owners.is_empty() { self.ancestors(nearest) } else { Some(self.own_continuations(nearest)) }
+    }
+
+    fn own_continuations(&self, nearest: usize) -> Tensor {
+        let columns = self.owners.len();
+        let mut visible = vec![false; self.seq * columns];
+        for place in columns.saturating_sub(self.seq)..columns {
+            let row = self.seq + place - columns;
+            let own = (0..=place).rev().filter(|key| self.owners[*key] == self.owners[place]);
+            own.take(nearest).for_each(|key| visible[row * columns + key] = true);
+        }
+        Tensor::from_slice(&visible).view([1, self.seq as i64, columns as i64])
+    }
+
+    fn ancestors(&self, nearest: usize) -> Option<Tensor> {
         let columns: usize = self.trees.iter().map(TokenTree::len).sum();
         if columns == 0 {
             return None;
         }
-        let nearest = window.map_or(usize::MAX, |window| window as usize);
         let mut visible = vec![false; self.seq * columns];
         let (mut row, mut first) = (self.seq - columns, 0);
         for tree in &self.trees {
@@ -228,6 +272,27 @@ mod tests {
         );
         let windowed = Vec::<i32>::try_from(ranges.starts(Some(2)).view(-1)).unwrap();
         assert_eq!(windowed, [0, 0, 2, 1, 2, 1, 2, 3], "the last two places before and with its own");
+    }
+
+    #[test]
+    fn continuations_see_the_text_and_themselves() {
+        // A text of two, of which one is held; then all of a longer row but its last two tokens.
+        let begun = KeyRanges::continuations(4, 1, 2, &[0, 0, 1]);
+        assert_eq!(begun.positions, [1, 2, 3, 2]);
+        assert_eq!(begun.starts, [0; 4]);
+        assert_eq!(begun.ends, [2, 2, 2, 2]);
+        let later = KeyRanges::continuations(2, 5, 2, &[0, 0, 1, 0, 1]);
+        assert_eq!(later.positions, [4, 3]);
+        let seen = |ranges: &KeyRanges, window: Option<i64>| {
+            let extra = ranges.extra(window).unwrap();
+            let columns = extra.size()[2] as usize;
+            let seen = Vec::<bool>::try_from(extra.contiguous().view(-1)).unwrap();
+            seen.chunks(columns).map(|row| row.iter().map(|seen| u8::from(*seen)).collect()).collect::<Vec<Vec<u8>>>()
+        };
+        assert_eq!(seen(&begun, None), [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1]]);
+        assert_eq!(seen(&later, None), [[1, 1, 0, 1, 0], [0, 0, 1, 0, 1]]);
+        assert_eq!(seen(&later, Some(2)), [[0, 1, 0, 1, 0], [0, 0, 1, 0, 1]]);
+        assert_eq!(Vec::<i32>::try_from(later.starts(Some(3)).view(-1)).unwrap(), [2, 1], "three places with its own");
     }
 
     #[test]

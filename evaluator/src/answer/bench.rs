@@ -149,7 +149,7 @@ mod tests {
         let wanted = [
             ("one_by_one", 15, 3 * (10 + 4 + 4)),
             ("one_by_one_cached", 16, 10 + 3 * (4 + 4)),
-            ("shared_prefix", 6, 10 + 3 * (4 + 4)),
+            ("shared_prefix", 5, 10 + 3 * (4 + 4)),
             ("columnar", 5, 10 + 3 * (4 + 4)),
         ];
         assert_eq!(costs, wanted);

@@ -1,14 +1,13 @@
-//! All questions as a batch of ordinary texts that share the background: the strongest baseline of columnar decoding.
+//! All questions as ordinary texts that share the background: the strongest baseline of columnar decoding.
 
-use model::{AttentionPattern, CausalLm};
+use model::{AttentionPattern, CausalLm, KvCache};
 use tch::{Tensor, no_grad};
 
 use super::{AnswerOptions, AnswerPrompt, Answers, Cost, OnToken, Writing, check};
 use crate::EvaluatorError;
-use crate::decode::Continuation;
 
-/// Answers the questions of a text as rows of a batch: the background is read once and copied to every row, then all questions, then the
-/// next token of all answers in each pass. Answers that ended leave the batch.
+/// Answers the questions of a text as its continuations: one pass reads the background and all questions, every further one the newest token of
+/// all answers. Each token sees the background and its own continuation, as in a text of its own; nothing is held twice, and nothing padded.
 ///
 /// # Errors
 /// As [`super::answer_columns`].
@@ -19,50 +18,72 @@ pub fn answer_shared_prefix(
     on_token: OnToken<'_>,
 ) -> Result<Answers, EvaluatorError> {
     let longest = prompt.questions.iter().map(Vec::len).max().unwrap_or(0);
-    let room = prompt.background.len() + longest + options.max_new_tokens;
-    check(model, prompt, options, room)?;
-    let mut cost = Cost::begin();
+    check(model, prompt, options, prompt.background.len() + longest + options.max_new_tokens)?;
+    let cost = Cost::begin();
     let mut writing = Writing::new(prompt, options);
     let mut open = writing.open();
     if open.is_empty() {
         return Ok(writing.finish(cost));
     }
-    let mut text = Continuation::new(model, room);
-    if !prompt.background.is_empty() {
-        let _ = text.feed(&prompt.background);
-        cost.pass(prompt.background.len());
-    }
-    let mut cache = text.cache.repeat_first_row(open.len() as i64);
-    let lengths: Vec<i64> = prompt.questions.iter().map(|question| question.len() as i64).collect();
-    cost.pass(lengths.iter().sum::<i64>() as usize);
-    let padded = |question: &Vec<i64>| {
-        let mut ids = question.clone();
-        ids.resize(longest, 0);
-        ids
+    let room = prompt.len() + prompt.questions.len() * options.max_new_tokens;
+    let mut beside = Continuations {
+        model,
+        text: prompt.background.len(),
+        owners: Vec::new(),
+        cache: model.new_cache(1, room as i64),
+        cost,
     };
-    let ids: Vec<i64> = prompt.questions.iter().flat_map(padded).collect();
-    let mut states = no_grad(|| {
-        let input = Tensor::from_slice(&ids).view([-1, longest as i64]).to_device(model.device()); // [questions, longest]
-        let pattern = AttentionPattern::Padded { lengths: lengths.clone() };
-        let hidden = model.forward(&input, &pattern, Some(&mut cache)); // [questions, longest, hidden]
-        let last: Vec<i64> = lengths.iter().enumerate().map(|(row, len)| (row * longest) as i64 + len - 1).collect();
-        hidden.flatten(0, 1).index_select(0, &Tensor::from_slice(&last).to_device(hidden.device()))
-    });
+    let mut states = beside.read_prompt(prompt, &open);
     loop {
         writing.add(model, &open, &states, |question, token| on_token(0, question, token))?;
-        let still: Vec<usize> = (0..open.len()).filter(|row| !writing.ended[open[*row]]).collect();
-        if still.is_empty() {
-            return Ok(writing.finish(cost));
-        }
-        if still.len() < open.len() {
-            cache.select_rows(&still);
-            open = still.iter().map(|row| open[*row]).collect();
+        open.retain(|question| !writing.ended[*question]);
+        if open.is_empty() {
+            return Ok(writing.finish(beside.cost));
         }
         let newest: Vec<i64> = open.iter().map(|question| writing.last(*question)).collect();
-        cost.pass(newest.len());
-        states = no_grad(|| {
-            let input = Tensor::from_slice(&newest).view([-1, 1]).to_device(model.device());
-            model.forward(&input, &AttentionPattern::Causal, Some(&mut cache)).select(1, 0) // [open, hidden]
-        });
+        let wanted: Vec<i64> = (0..newest.len() as i64).collect();
+        states = beside.read(&newest, open.iter().map(|question| *question as u32), &wanted);
+    }
+}
+
+/// A text and what stands behind it.
+struct Continuations<'m> {
+    model: &'m CausalLm,
+    /// Tokens of the text.
+    text: usize,
+    /// Question of every token behind the text.
+    owners: Vec<u32>,
+    cache: KvCache,
+    cost: Cost,
+}
+
+impl Continuations<'_> {
+    /// The pass over text and questions; states of the last tokens of `open` questions, `[open, hidden]`.
+    fn read_prompt(&mut self, prompt: &AnswerPrompt, open: &[usize]) -> Tensor {
+        let ids: Vec<i64> = prompt.background.iter().chain(prompt.questions.iter().flatten()).copied().collect();
+        let mut end = prompt.background.len();
+        let ends: Vec<i64> = prompt
+            .questions
+            .iter()
+            .map(|question| {
+                end += question.len();
+                end as i64 - 1
+            })
+            .collect();
+        let owners = prompt.questions.iter().enumerate();
+        let owners: Vec<u32> = owners.flat_map(|(number, ids)| std::iter::repeat_n(number as u32, ids.len())).collect();
+        let wanted: Vec<i64> = open.iter().map(|question| ends[*question]).collect();
+        self.read(&ids, owners.into_iter(), &wanted)
+    }
+
+    /// A pass over new tokens, the text's too where it was not read before; states of those at `wanted`, `[wanted, hidden]`.
+    fn read(&mut self, ids: &[i64], owners: impl Iterator<Item = u32>, wanted: &[i64]) -> Tensor {
+        self.owners.extend(owners);
+        self.cost.pass(ids.len());
+        let pattern = AttentionPattern::Continuations { text: self.text as i64, owners: self.owners.clone() };
+        no_grad(|| {
+            let input = Tensor::from_slice(ids).unsqueeze(0).to_device(self.model.device()); // [1, new]
+            self.model.forward_rows(&input, &pattern, Some(&mut self.cache), wanted).squeeze_dim(0)
+        })
     }
 }
