@@ -16,7 +16,7 @@ pub enum AnswerDecoder {
     OneByOne,
     /// One question after the other, the text read once.
     OneByOneCached,
-    /// All questions as a batch of ordinary texts that share the text's keys and values.
+    /// All questions as ordinary texts beside each other that share the text's keys and values.
     SharedPrefix,
     /// All questions side by side in columns.
     Columnar,
