@@ -95,3 +95,33 @@ proptest! {
         })?;
     }
 }
+
+/// Begun in one pass with the text, gone on with in another, a token of each in turn.
+#[test]
+fn continuations_are_read_as_texts_of_their_own() {
+    for (text, window) in [(vec![5i64, 9, 2, 7], None), (vec![], None), (vec![5, 9, 2, 7], Some(3))] {
+        let model = tiny(Architecture::Llama, window);
+        let ways: [&[i64]; 2] = [&[3, 8, 1], &[6, 4, 4]];
+        no_grad(|| {
+            let mut cache = model.new_cache(1, 4);
+            let begun: Vec<i64> = text.iter().copied().chain([3, 8, 6]).collect();
+            let pattern = |owners: Vec<u32>| AttentionPattern::Continuations { text: text.len() as i64, owners };
+            let first = model.forward(&row(&begun), &pattern(vec![0, 0, 1]), Some(&mut cache));
+            let second = model.forward(&row(&[4, 1]), &pattern(vec![0, 0, 1, 1, 0]), Some(&mut cache));
+            let third = model.forward(&row(&[4]), &pattern(vec![0, 0, 1, 1, 0, 1]), Some(&mut cache));
+            let read = text.len() as i64;
+            for (hidden, way, tokens) in [
+                (first.select(1, read), 0, 1),
+                (first.select(1, read + 1), 0, 2),
+                (first.select(1, read + 2), 1, 1),
+                (second.select(1, 0), 1, 2),
+                (second.select(1, 1), 0, 3),
+                (third.select(1, 0), 1, 3),
+            ] {
+                let whole: Vec<i64> = text.iter().chain(&ways[way][..tokens]).copied().collect();
+                let far = (hidden - alone(&model, &whole)).abs().max().double_value(&[]);
+                assert!(far < 1e-4, "{far} at token {tokens} of continuation {way} behind {text:?}, window {window:?}");
+            }
+        });
+    }
+}
