@@ -27,6 +27,8 @@ pub struct Side<'a> {
     pub values: &'a [f64],
     /// Its model's predictions.
     pub lines: &'a [PredictionLine],
+    /// The set as its run prepared it, which `lines` count in: another run may hold other candidates, or the same in another order.
+    pub samples: &'a [RankingSample],
 }
 
 /// A question about a text, what two systems answered, and the F1 of both.
@@ -81,31 +83,25 @@ struct TopPassage {
 impl QueryDifferences {
     /// Of `queries`, in the order of both sides' values.
     #[must_use]
-    pub fn of(
-        set: &str,
-        measure: &str,
-        (system, baseline): (Side<'_>, Side<'_>),
-        queries: &[String],
-        samples: &[RankingSample],
-    ) -> Self {
-        let samples: HashMap<&str, &RankingSample> = samples.iter().map(|s| (s.query_id.as_str(), s)).collect();
+    pub fn of(set: &str, measure: &str, (system, baseline): (Side<'_>, Side<'_>), queries: &[String]) -> Self {
+        let texts = samples_by_query(&system);
         let rows: Vec<QueryRow> = queries
             .iter()
             .zip(system.values.iter().zip(baseline.values))
             .map(|(id, (own, baseline))| QueryRow {
                 id: id.clone(),
-                query: samples.get(id.as_str()).map_or_else(String::new, |sample| shortened(&sample.query)),
+                query: texts.get(id.as_str()).map_or_else(String::new, |sample| shortened(&sample.query)),
                 own: *own,
                 baseline: *baseline,
                 difference: own - baseline,
                 orders: Vec::new(),
             })
             .collect();
-        let sides = [&system, &baseline].map(|side| (side, by_query(side.lines)));
+        let sides = [&system, &baseline].map(|side| (side, by_query(side.lines), samples_by_query(side)));
         let open = |id: &str| {
-            let sample = samples.get(id)?;
-            let tops =
-                sides.iter().filter_map(|(side, lines)| Some((side.label.to_owned(), top(side, lines, sample)?)));
+            let tops = sides.iter().filter_map(|(side, lines, samples)| {
+                Some((side.label.to_owned(), top(side, lines, samples.get(id)?)?))
+            });
             Some(tops.collect())
         };
         Self::assemble(set, measure, (system.label, baseline.label), rows, open)
@@ -177,6 +173,10 @@ fn by_query(lines: &[PredictionLine]) -> BTreeMap<&str, &PredictionLine> {
     lines.iter().map(|line| (line.query_id.as_str(), line)).collect()
 }
 
+fn samples_by_query<'a>(side: &Side<'a>) -> HashMap<&'a str, &'a RankingSample> {
+    side.samples.iter().map(|sample| (sample.query_id.as_str(), sample)).collect()
+}
+
 fn top(side: &Side<'_>, lines: &BTreeMap<&str, &PredictionLine>, sample: &RankingSample) -> Option<Vec<TopPassage>> {
     let order: Vec<usize> = if side.decoder == FIRST_STAGE {
         first_stage_order(sample)
@@ -227,8 +227,19 @@ mod tests {
     fn differences(own: &[f64], base: &[f64]) -> QueryDifferences {
         let samples: Vec<RankingSample> = (0..own.len()).map(sample).collect();
         let queries: Vec<String> = samples.iter().map(|sample| sample.query_id.clone()).collect();
-        let side = |label, values| Side { label, decoder: FIRST_STAGE, values, lines: &[] };
-        QueryDifferences::of("dev", "nDCG@10", (side("new", own), side("old", base)), &queries, &samples)
+        let side = |label, values| Side { label, decoder: FIRST_STAGE, values, lines: &[], samples: &samples };
+        QueryDifferences::of("dev", "nDCG@10", (side("new", own), side("old", base)), &queries)
+    }
+
+    #[test]
+    fn each_side_shows_the_candidates_of_its_own_run() {
+        let (mine, mut theirs) = ([sample(0)], [sample(0)]);
+        theirs[0].passages.reverse();
+        let side = |label, values, samples| Side { label, decoder: FIRST_STAGE, values, lines: &[], samples };
+        let sides = (side("new", &[1.0], &mine), side("old", &[0.5], &theirs));
+        let found = QueryDifferences::of("dev", "nDCG@10", sides, &["q0".to_owned()]);
+        let first = |place: usize| found.rows[0].orders[place].1[0].id.as_str();
+        assert_eq!((first(0), first(1)), ("d0", "d2"));
     }
 
     #[test]
@@ -265,7 +276,7 @@ mod tests {
         for (passage, score) in shuffled.passages.iter_mut().zip([1.0, 3.0, 1.0]) {
             passage.first_stage_score = Some(score);
         }
-        let side = Side { label: "bm25", decoder: FIRST_STAGE, values: &[], lines: &[] };
+        let side = Side { label: "bm25", decoder: FIRST_STAGE, values: &[], lines: &[], samples: &[] };
         let ids: Vec<String> = top(&side, &BTreeMap::new(), &shuffled).unwrap().into_iter().map(|p| p.id).collect();
         assert_eq!(ids, ["d1", "d2", "d0"], "ties from the last id to the first, as trec_eval");
     }

@@ -152,9 +152,12 @@ fn differences(evaluation: &SetEvaluation) -> QueryDifferences {
     let measure = RankingMeasure::NdcgCut(10);
     let values = |decoder: &str| evaluation.row(decoder).unwrap().per_query[&measure].clone();
     let (own, base) = (values("single_token"), values(FIRST_STAGE));
-    let own = Side { label: "first · single_token", decoder: "single_token", values: &own, lines: &lines };
-    let base = Side { label: "first stage", decoder: FIRST_STAGE, values: &base, lines: &lines };
-    QueryDifferences::of(&evaluation.set, &measure.label(), (own, base), &evaluation.queries, &samples)
+    let own =
+        Side {
+            label: "first · single_token", decoder: "single_token", values: &own, lines: &lines, samples: &samples
+        };
+    let base = Side { label: "first stage", decoder: FIRST_STAGE, values: &base, lines: &lines, samples: &samples };
+    QueryDifferences::of(&evaluation.set, &measure.label(), (own, base), &evaluation.queries)
 }
 
 fn report() -> Report {
@@ -312,9 +315,15 @@ fn a_page_of_a_thousand_queries_stays_below_two_megabytes() {
     let queries: Vec<String> = lines.iter().map(|line| line.query_id.clone()).collect();
     let values: Vec<f64> = (0..1000).map(|query| f64::from(query) / 1000.0).collect();
     let base: Vec<f64> = values.iter().rev().copied().collect();
-    let side = |values, decoder: &'static str| Side { label: "model · decoder", decoder, values, lines: &lines };
+    let side = |values, decoder: &'static str| Side {
+        label: "model · decoder",
+        decoder,
+        values,
+        lines: &lines,
+        samples: &samples,
+    };
     let sides = || (side(&values, "decoder_1"), side(&base, FIRST_STAGE));
-    let differences = || QueryDifferences::of("set", "nDCG@10", sides(), &queries, &samples);
+    let differences = || QueryDifferences::of("set", "nDCG@10", sides(), &queries);
     let orders = OrderMaps::of("model on set".into(), "decoder_0", &lines).unwrap();
     let whole = Report { differences: vec![differences(), differences()], orders: vec![orders; 8], ..report() }
         .render()

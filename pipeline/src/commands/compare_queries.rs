@@ -31,17 +31,19 @@ pub fn of_rankings(
 }
 
 fn of_pair(folders: &Folders, pair: &RunPair) -> anyhow::Result<QueryDifferences> {
-    let samples: Vec<RankingSample> = rows(folders, &pair.own.0, &pair.set)?;
     let sides = [&pair.own, &pair.baseline];
     let labels = sides.map(|(row, _)| label(row));
+    let samples: [Vec<RankingSample>; 2] =
+        [rows(folders, &pair.own.0, &pair.set)?, rows(folders, &pair.baseline.0, &pair.set)?];
     let lines = [lines(folders, &pair.own.0, &pair.set)?, lines(folders, &pair.baseline.0, &pair.set)?];
     let side = |place: usize| Side {
         label: &labels[place],
         decoder: &sides[place].0.decoder,
         values: &sides[place].1,
         lines: &lines[place],
+        samples: &samples[place],
     };
-    Ok(QueryDifferences::of(&pair.set, &pair.measure.label(), (side(0), side(1)), &pair.queries, &samples))
+    Ok(QueryDifferences::of(&pair.set, &pair.measure.label(), (side(0), side(1)), &pair.queries))
 }
 
 /// Of answers, by F1, scored as `normalisation` says.

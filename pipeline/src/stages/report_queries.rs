@@ -80,8 +80,8 @@ fn difference(
     });
     let (own, baseline) = tested.max_by(|(a, _), (b, _)| value(a.1).total_cmp(&value(b.1)))?;
     let labels = (label(own), label(baseline));
-    let sides = (side(&labels.0, own, measure, lines)?, side(&labels.1, baseline, measure, lines)?);
-    Some(QueryDifferences::of(&own.0.set, &measure.label(), sides, &own.0.queries, samples))
+    let sides = (side(&labels.0, own, measure, lines, samples)?, side(&labels.1, baseline, measure, lines, samples)?);
+    Some(QueryDifferences::of(&own.0.set, &measure.label(), sides, &own.0.queries))
 }
 
 fn side<'a>(
@@ -89,10 +89,11 @@ fn side<'a>(
     (evaluation, row): (&SetEvaluation, &'a RowEvaluation),
     measure: RankingMeasure,
     lines: &'a Lines<'_>,
+    samples: &'a [data::RankingSample],
 ) -> Option<Side<'a>> {
     let values = row.per_query.get(&measure)?;
     let lines = lines.get(evaluation.model.as_str()).map(Vec::as_slice).unwrap_or_default();
-    Some(Side { label, decoder: &row.decoder, values, lines })
+    Some(Side { label, decoder: &row.decoder, values, lines, samples })
 }
 
 fn label((evaluation, row): (&SetEvaluation, &RowEvaluation)) -> String {
