@@ -5,15 +5,18 @@
 The peer follows the published procedure, written anew: the tree mask is copied row by row into a dense matrix over prompt and
 tree, the model reads both under it, and every step of the ranking rebuilds the Moebius coefficients of every group from a copy of all
 subset probabilities. `peer, mask kept` is the strongest form of the same peer: the mask is built once and kept, and the
-ranking is taken to cost nothing. Both sides run on the same random prompt lengths, ours in bfloat16, in processes of their own.
+ranking is taken to cost nothing. Both sides run on the same random prompt lengths, ours in bfloat16, in processes of their own
+that take turns: `--pairs` times ours, then the peer, `--repeats` rounds of all its ways in each. Figures are medians of all rounds.
 """
 
 import argparse
+import collections
 import copy
 import itertools
 import json
 import math
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
@@ -125,7 +128,7 @@ def peer(options):
         timed("mask_kept", lambda: tree_pass(kept))
         settings = dict(do_sample=False, min_new_tokens=4 * n - 1, max_new_tokens=4 * n - 1, pad_token_id=0)
         timed("generate", lambda: model.generate(prompt, attention_mask=torch.ones_like(prompt), **settings))
-    print(json.dumps({name: sorted(values)[len(values) // 2] for name, values in times.items()} | {"tree_tokens": len(ids)}))
+    print(json.dumps({"times": times, "tree_tokens": len(ids)}))
 
 
 def main():
@@ -135,7 +138,8 @@ def main():
     parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--groups", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=1500)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3, help="processes of each side, in turn")
+    parser.add_argument("--repeats", type=int, default=2, help="rounds in each process, after one that is not counted")
     parser.add_argument("--peer-dtype", choices=DTYPES, default="bf16", help="fp32 is faster where the processor has no vectors for bf16")
     parser.add_argument("--peer", action="store_true", help="only the peer's figures, as JSON")
     options = parser.parse_args()
@@ -146,18 +150,25 @@ def main():
     numbers = ["--candidates", str(options.candidates), "--prompt-tokens", str(options.prompt_tokens), "--repeats", str(options.repeats)]
     decoders = ["autoregressive", "autoregressive_forced", f"{{one_pass: {{n_group: {options.groups}}}}}", "single_token"]
     named = [part for decoder in decoders for part in ("--decoder", decoder)]
-    ours = figures([options.monopass, "bench", "decode", "--model", options.model, *numbers, *named, "--json"])
-    theirs = figures([sys.executable, __file__, "--peer", "--model", options.model, *numbers, "--groups", str(options.groups), "--peer-dtype", options.peer_dtype])
-    timings = {timing["name"]: timing for timing in ours["timings"]}
-    one_pass = next(timing for name, timing in timings.items() if name.startswith("one_pass"))
-    seconds = one_pass["seconds"]
+    times, ratios, shares = collections.defaultdict(list), [], []
+    for _ in range(options.pairs):
+        ours = figures([options.monopass, "bench", "decode", "--model", options.model, *numbers, *named, "--json"])
+        theirs = figures([sys.executable, __file__, "--peer", "--model", options.model, *numbers, "--groups", str(options.groups), "--peer-dtype", options.peer_dtype])
+        for timing in ours["timings"]:
+            times[f"monopass {timing['name']}"] += timing["all_seconds"]
+            if timing["name"].startswith("one_pass"):
+                name, shares = f"monopass {timing['name']}", [*shares, timing["share_after_model"]]
+        for way, values in theirs["times"].items():
+            times[f"transformers {way}"] += values
+        ratios.append(statistics.median(theirs["times"]["published"]) / statistics.median(times[name][-options.repeats:]))
+    medians = {way: statistics.median(values) for way, values in times.items()}
     print("| | seconds | over our one_pass |\n| --- | ---: | ---: |")
-    rows = [(f"monopass {name}", timing["seconds"]) for name, timing in timings.items()]
-    rows += [(f"transformers {name}", value) for name, value in theirs.items() if name != "tree_tokens"]
-    for name, value in rows:
-        print(f"| {name} | {value:.3f} | {value / seconds:.2f} |")
-    print(f"\npeer in {options.peer_dtype}; one_pass over a bare prompt pass: {one_pass['prompt_passes']:.2f}; after the model: {100 * one_pass['share_after_model']:.1f} %")
-    print(f"tree tokens: {theirs['tree_tokens']}; {ours['protocol']}")
+    for way, value in medians.items():
+        print(f"| {way} | {value:.3f} | {value / medians[name]:.2f} |")
+    over_prompt = medians[name] / medians["monopass prompt_pass"]
+    print(f"\npeer in {options.peer_dtype}; one_pass over a bare prompt pass: {over_prompt:.2f}; after the model: {100 * statistics.median(shares):.1f} %")
+    print(f"published procedure over one_pass, pair by pair: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    print(f"tree tokens: {theirs['tree_tokens']}; {options.pairs} pairs of {options.repeats} rounds; {ours['protocol']}")
 
 
 if __name__ == "__main__":

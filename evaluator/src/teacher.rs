@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use data::{RankingRecord, RankingSample};
 use model::CausalLm;
-use model::one_pass::{OnePassSettings, Scorer, Variant};
+use model::one_pass::{OnePassSettings, Scorer, TreeShape};
 use model::safetensors_file::{self, SafetensorsFile};
 use tch::{Device, Kind, Tensor};
 
@@ -86,9 +86,10 @@ impl Collected {
 pub fn tree_key(settings: &OnePassSettings) -> String {
     let grouping = serde_json::to_value(settings.grouping).expect("a plain enum");
     let grouping = grouping.as_str().unwrap_or_default();
-    match settings.variant {
-        Variant::Permutation => format!("pairs-{grouping}"),
-        _ => format!("subsets-{}-{grouping}", settings.n_group),
+    match settings.tree_shape() {
+        TreeShape::OrderedPairs => format!("pairs-{grouping}"),
+        TreeShape::Subsets { n_group } => format!("subsets-{n_group}-{grouping}"),
+        TreeShape::GroupSubsets { n_group } => format!("group-subsets-{n_group}-{grouping}"),
     }
 }
 
@@ -296,7 +297,7 @@ fn by_slot(order: &[u16], slots: &[u16]) -> Vec<u16> {
 #[cfg(test)]
 mod tests {
     use data::prompt::Identifiers;
-    use model::one_pass::Grouping;
+    use model::one_pass::{Grouping, Variant};
 
     use super::*;
     use crate::decode::tests::{FakePrompts, sample, tiny};
@@ -308,7 +309,7 @@ mod tests {
         let of = |variant, grouping| OnePassSettings { variant, n_group: 2, grouping, ..OnePassSettings::default() };
         vec![
             of(Variant::OnePass, Grouping::ByIdentifier),
-            of(Variant::NaiveAdd, Grouping::ByIdentifier),
+            of(Variant::WoHas, Grouping::ByIdentifier),
             of(Variant::OnePass, Grouping::ByFirstToken),
             of(Variant::Permutation, Grouping::ByIdentifier),
         ]

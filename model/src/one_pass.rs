@@ -20,7 +20,7 @@ pub mod subset_transform;
 mod tests;
 
 pub use attention_head::{HeadDropout, HierarchicalAttention};
-pub use candidate_tree::CandidateTree;
+pub use candidate_tree::{CandidateTree, TreeShape};
 pub use groups::Groups;
 pub use placing::Placing;
 pub use scorer::{Prepared, Scorer};

@@ -37,7 +37,7 @@ impl Decoder for Blockwise {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
-        self.decode_behind(model, prompt, &LastPrompt::default())
+        self.decode_behind(model, prompt, &LastPrompt::unshared())
     }
 
     fn decode_behind(

@@ -5,6 +5,8 @@
 //! items decided since, and of a draft behind them: the draft's items are kept as long as the model's rows agree, and the row
 //! where they stop agreeing (or the draft ends) decides one item more. Only what agreed stays in the cache.
 
+use std::cmp::Ordering;
+
 use data::prompt::RankingPrompt;
 use model::{AttentionPattern, CausalLm, TokenTree};
 use tch::{Tensor, no_grad};
@@ -269,15 +271,28 @@ pub(crate) fn best_of(row: &[f32], candidates: impl IntoIterator<Item = u16>) ->
     candidates.into_iter().reduce(better)
 }
 
-/// `candidates` (in input order), best first; the earlier one among equals.
+/// `candidates` (in input order), best first; the earlier one among equals, as [`best_of`] has it. No logit is NaN
+/// ([`super::continuation::OutputColumns::logits`] sees to that).
 pub(crate) fn ranked(row: &[f32], mut candidates: Vec<u16>) -> Vec<u16> {
-    candidates.sort_by(|a, b| row[usize::from(*b)].total_cmp(&row[usize::from(*a)]));
+    candidates.sort_by(|a, b| by_logit(row[usize::from(*a)], row[usize::from(*b)]));
     candidates
+}
+
+/// Greater first; 0.0 and -0.0 are equal, as they are to `>`.
+pub(super) fn by_logit(a: f32, b: f32) -> Ordering {
+    b.partial_cmp(&a).unwrap_or(Ordering::Equal)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::among_best;
+    use super::{among_best, best_of, ranked};
+
+    #[test]
+    fn zeros_of_either_sign_are_equals() {
+        let row = [-0.0, 0.0, -1.0];
+        assert_eq!(best_of(&row, 0..3), Some(0));
+        assert_eq!(ranked(&row, vec![0, 1, 2]), [0, 1, 2]);
+    }
 
     #[test]
     fn an_item_is_accepted_among_those_left_or_laxly_among_all() {

@@ -31,7 +31,7 @@ impl Decoder for Jacobi {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
-        self.decode_behind(model, prompt, &LastPrompt::default())
+        self.decode_behind(model, prompt, &LastPrompt::unshared())
     }
 
     fn decode_behind(

@@ -154,7 +154,11 @@ impl DecoderKind {
         let steps = (n_step == Some(0)).then(|| "`n_step` is 0, wanted at least 1 (the prompt's pass)".to_owned());
         let low = counts.into_iter().filter(|(_, value, least)| value < least);
         let low = low.map(|(key, value, least)| format!("`{key}` is {value}, wanted at least {least}"));
-        steps.into_iter().chain(low).collect()
+        let tree = match self {
+            Self::Medusa(settings) => Medusa::too_large(settings.levels, settings.branching),
+            _ => None,
+        };
+        steps.into_iter().chain(low).chain(tree).collect()
     }
 
     /// The head it needs, if any.
@@ -238,6 +242,18 @@ impl Decoder for Named {
             None => self.decoder.decode(model, prompt),
         }
     }
+
+    fn decode_batch(
+        &self,
+        model: &CausalLm,
+        prompts: &[&data::prompt::RankingPrompt],
+    ) -> Result<Vec<super::Decoded>, EvaluatorError> {
+        match &self.last_prompt {
+            // A pass that is shared is one of each prompt alone.
+            Some(_) => prompts.iter().map(|prompt| self.decode(model, prompt)).collect(),
+            None => self.decoder.decode_batch(model, prompts),
+        }
+    }
 }
 
 impl fmt::Display for DecoderKind {
@@ -248,7 +264,51 @@ impl fmt::Display for DecoderKind {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use data::prompt::{Identifiers, RankingPrompt};
+
+    use super::super::tests::{FakePrompts, sample, tiny};
+    use super::super::{Decoded, NoParts};
     use super::*;
+    use crate::sliding::PromptSource as _;
+
+    /// `single_token` that notes how many prompts it is given at a time.
+    struct Noting(Rc<RefCell<Vec<usize>>>);
+
+    impl Decoder for Noting {
+        fn name(&self) -> &'static str {
+            "noting"
+        }
+
+        fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
+            self.0.borrow_mut().push(1);
+            SingleToken.decode(model, prompt)
+        }
+
+        fn decode_batch(&self, model: &CausalLm, prompts: &[&RankingPrompt]) -> Result<Vec<Decoded>, EvaluatorError> {
+            self.0.borrow_mut().push(prompts.len());
+            SingleToken.decode_batch(model, prompts)
+        }
+    }
+
+    #[test]
+    fn prompts_come_to_a_named_decoder_together_unless_their_passes_are_shared() {
+        let model = tiny(2);
+        let prompts: Vec<_> =
+            (5..8).map(|n| FakePrompts(Identifiers::Alphabetic).prompt(&sample("q", n)).unwrap()).collect();
+        let all: Vec<&RankingPrompt> = prompts.iter().collect();
+        let orders = |decoder: &dyn Decoder| -> Vec<Vec<u16>> {
+            decoder.decode_batch(&model, &all).unwrap().into_iter().map(|decoded| decoded.order).collect()
+        };
+        let kind = DecoderKind::SingleToken.build_headed(&NoParts, Rc::default(), None).unwrap();
+        for (last_prompt, wanted) in [(None, vec![3]), (Some(Rc::default()), vec![1; 3])] {
+            let given = Rc::new(RefCell::new(Vec::new()));
+            let named = Named { name: "named".into(), decoder: Box::new(Noting(Rc::clone(&given))), last_prompt };
+            assert_eq!(orders(&named), orders(kind.as_ref()));
+            assert_eq!(*given.borrow(), wanted);
+        }
+    }
 
     #[test]
     fn names_are_what_files_say() {
@@ -274,5 +334,9 @@ mod tests {
         assert_eq!(read(r#"{"speculative": {"draft_model": "models/small"}}"#).name(), "speculative(draft=small)");
         assert_eq!(read(r#"{"one_pass": {"variant": "naive_add", "n_group": 4}}"#).name(), "naive_add(n_group=4)");
         assert_eq!(read(r#"{"medusa": {"n_step": 0, "levels": 1}}"#).validate().len(), 2);
+        for levels in [14, 60, 1_000_000] {
+            let problems = read(&format!(r#"{{"medusa": {{"levels": {levels}}}}}"#)).validate();
+            assert!(problems.len() == 1 && problems[0].contains("at most 4096"), "{problems:?}");
+        }
     }
 }

@@ -9,8 +9,12 @@ use super::Continuation;
 
 /// The last prompt's pass. Every decoder that begins with it is charged its seconds, passes and tokens; what is saved is the time of
 /// the evaluation, not of a decoder.
-#[derive(Debug, Default)]
-pub struct LastPrompt(RefCell<Option<PromptRead>>);
+#[derive(Debug)]
+pub struct LastPrompt {
+    last: RefCell<Option<PromptRead>>,
+    /// Whether a pass is kept for the decoders after.
+    keeps: bool,
+}
 
 #[derive(Debug)]
 struct PromptRead {
@@ -21,15 +25,26 @@ struct PromptRead {
     seconds: f64,
 }
 
+impl Default for LastPrompt {
+    fn default() -> Self {
+        Self { last: RefCell::default(), keeps: true }
+    }
+}
+
 impl LastPrompt {
+    /// For one decoder alone: keeping its pass for others would double the cache.
+    pub(crate) fn unshared() -> Self {
+        Self { last: RefCell::default(), keeps: false }
+    }
+
     /// The next decoder reads its prompt itself.
     pub fn forget(&self) {
-        *self.0.borrow_mut() = None;
+        *self.last.borrow_mut() = None;
     }
 
     /// A text that was read up to the end of `ids`, with room for `capacity` tokens, and its last state `[1, hidden]`.
     pub(crate) fn read<'m>(&self, model: &'m CausalLm, ids: &[i64], capacity: usize) -> (Continuation<'m>, Tensor) {
-        if let Some(read) = self.0.borrow().as_ref().filter(|read| read.ids == ids) {
+        if let Some(read) = self.last.borrow().as_ref().filter(|read| read.ids == ids) {
             let mut cache = read.cache.repeat_first_row(1);
             // Room that this decoder would have made before its clock started.
             cache.make_room(capacity as i64);
@@ -41,8 +56,10 @@ impl LastPrompt {
         // reading a value waits for the device
         let _ = state.double_value(&[0, 0]);
         let seconds = text.seconds();
-        let cache = text.cache.repeat_first_row(1);
-        *self.0.borrow_mut() = Some(PromptRead { ids: ids.to_vec(), cache, state: state.shallow_clone(), seconds });
+        if self.keeps {
+            let (ids, cache) = (ids.to_vec(), text.cache.repeat_first_row(1));
+            *self.last.borrow_mut() = Some(PromptRead { ids, cache, state: state.shallow_clone(), seconds });
+        }
         text.charge(seconds);
         (text, state)
     }
@@ -56,6 +73,16 @@ mod tests {
     use crate::decode::tests::{FakePrompts, sample, tiny};
     use crate::decode::{AutoregressiveForced, Decoder, Drafter, Jacobi, SingleToken, Speculative};
     use crate::sliding::PromptSource as _;
+
+    #[test]
+    fn a_decoder_alone_keeps_no_second_cache() {
+        let (model, prompt) = (tiny(3), FakePrompts(Identifiers::Alphabetic).prompt(&sample("q", 7)).unwrap());
+        let (alone, shared) = (LastPrompt::unshared(), LastPrompt::default());
+        for last in [&alone, &shared] {
+            drop(last.read(&model, &prompt.input_ids, 64));
+        }
+        assert!(alone.last.borrow().is_none() && shared.last.borrow().is_some());
+    }
 
     #[test]
     fn a_shared_prompt_changes_neither_order_nor_cost() {
@@ -80,7 +107,7 @@ mod tests {
                     assert_eq!(shared.order, alone.order);
                     let cost = |d: &crate::decode::Decoded| (d.forward_passes, d.tokens_computed, d.new_tokens);
                     assert_eq!(cost(&shared), cost(&alone));
-                    assert!(shared.seconds >= last.0.borrow().as_ref().unwrap().seconds);
+                    assert!(shared.seconds >= last.last.borrow().as_ref().unwrap().seconds);
                 }
             }
         }

@@ -35,9 +35,16 @@ impl Medusa {
         Self { heads, levels, branching, n_step }
     }
 
-    /// Nodes below the first level.
-    fn tree_items(&self) -> usize {
-        (1..self.levels as u32).map(|level| self.branching.saturating_pow(level)).sum()
+    /// Most nodes of a tree: it is read in one pass, and grows by powers.
+    const MOST_NODES: usize = 4096;
+
+    /// What is wrong with settings whose tree no pass can read.
+    pub(super) fn too_large(levels: usize, branching: usize) -> Option<String> {
+        // beyond so many levels even a tree of two branches is too large
+        let nodes = tree_items(levels.min(64), branching, usize::MAX);
+        let most = Self::MOST_NODES;
+        let tree = format!("`levels` {levels} and `branching` {branching} make a tree of more than {most} items");
+        (nodes > most).then(|| format!("{tree}, wanted at most {most}"))
     }
 }
 
@@ -47,7 +54,7 @@ impl Decoder for Medusa {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
-        self.decode_behind(model, prompt, &LastPrompt::default())
+        self.decode_behind(model, prompt, &LastPrompt::unshared())
     }
 
     fn decode_behind(
@@ -57,9 +64,20 @@ impl Decoder for Medusa {
         last: &LastPrompt,
     ) -> Result<Decoded, EvaluatorError> {
         check_heads(self.heads.as_ref(), prompt, "medusa")?;
-        let list = DraftedList::start(model, prompt, self.tree_items(), last)?;
+        let items = tree_items(self.levels, self.branching, prompt.identifiers.len());
+        let list = DraftedList::start(model, prompt, items, last)?;
         list.finish(self.n_step, &mut Branches { settings: self })
     }
+}
+
+/// Nodes below the first level, whose items are of a list of `n`.
+fn tree_items(levels: usize, branching: usize, n: usize) -> usize {
+    let mut level_items = 1usize;
+    let levels = (1..levels.min(n)).map(|level| {
+        level_items = level_items.saturating_mul(branching.min(n - level));
+        level_items
+    });
+    levels.fold(0, usize::saturating_add)
 }
 
 struct Branches<'a> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use data::prompt::RankingPrompt;
 use model::CausalLm;
-use model::one_pass::{Grouping, HierarchicalAttention, OnePassSettings, Scorer, Variant};
+use model::one_pass::{Grouping, HierarchicalAttention, OnePassSettings, Scorer, TreeShape};
 use tch::{Device, Tensor};
 
 use super::node_probabilities::{NodeProbabilities, read_nodes};
@@ -42,8 +42,7 @@ type Read = (Vec<i64>, Rc<NodeProbabilities>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct TreeKey {
     n: usize,
-    /// None for ordered pairs.
-    n_group: Option<usize>,
+    shape: TreeShape,
     grouping: Grouping,
 }
 
@@ -83,14 +82,14 @@ impl OnePass {
         prompt: &RankingPrompt,
         scorer: &Scorer,
     ) -> Result<Rc<NodeProbabilities>, EvaluatorError> {
-        let n_group = (self.settings.variant != Variant::Permutation).then_some(self.settings.n_group);
-        let key = TreeKey { n: prompt.identifiers.len(), n_group, grouping: self.settings.grouping };
+        let (shape, grouping) = (self.settings.tree_shape(), self.settings.grouping);
+        let key = TreeKey { n: prompt.identifiers.len(), shape, grouping };
         if let Some((ids, nodes)) = self.last_read.0.borrow().get(&key)
             && *ids == prompt.input_ids
         {
             return Ok(Rc::clone(nodes));
         }
-        let nodes = read_nodes(model, &[prompt], scorer.tree(), self.settings.grouping)?.remove(0);
+        let nodes = read_nodes(model, &[prompt], scorer.tree(), grouping)?.remove(0);
         let nodes = Rc::new(nodes);
         self.last_read.0.borrow_mut().insert(key, (prompt.input_ids.clone(), Rc::clone(&nodes)));
         Ok(nodes)
@@ -148,7 +147,7 @@ fn decoded(nodes: &NodeProbabilities, slots: &[u16], seconds: f64) -> Decoded {
 #[cfg(test)]
 mod tests {
     use data::prompt::Identifiers;
-    use model::one_pass::CandidateTree;
+    use model::one_pass::{Arithmetic, CandidateTree, Variant};
     use tch::Kind;
 
     use super::super::tests::{FakePrompts, logits_after, sample, tiny};
@@ -217,6 +216,10 @@ mod tests {
             assert_eq!((decoded.order[0], decoded.forward_passes), (first, passes));
             assert_eq!(decoded.tokens_computed as usize, prompt.input_ids.len() + 1 + 480);
         }
+        let naive_add = settings(Variant::NaiveAdd, 5, Grouping::ByIdentifier);
+        let decoded = OnePass::new(naive_add, None, Rc::default()).unwrap().decode(&model, prompt).unwrap();
+        let groups_alone = prompt.input_ids.len() + 1 + 300;
+        assert_eq!(decoded.tokens_computed as usize, groups_alone, "no dual groups, which it does not add");
     }
 
     #[test]
@@ -263,21 +266,26 @@ mod tests {
     }
 
     #[test]
-    fn variants_share_a_pass_and_only_for_the_same_prompt() {
+    fn variants_share_a_pass_and_only_for_the_same_prompt_and_tree() {
         let model = tiny(1);
         let (shared, prompts) = (Rc::new(LastRead::default()), prompts(9, 2));
-        let decoder =
-            |variant| OnePass::new(settings(variant, 2, Grouping::ByIdentifier), None, Rc::clone(&shared)).unwrap();
-        let (a, b) = (decoder(Variant::NaiveAdd), decoder(Variant::WoHas));
-        let alone = |variant, prompt| {
-            let settings = settings(variant, 2, Grouping::ByIdentifier);
-            OnePass::new(settings, None, Rc::default()).unwrap().decode(&model, prompt).unwrap().order
+        let of = |(variant, arithmetic), last_read| {
+            let settings = OnePassSettings { arithmetic, ..settings(variant, 2, Grouping::ByIdentifier) };
+            OnePass::new(settings, None, last_read).unwrap()
         };
+        let variants = [
+            (Variant::NaiveAdd, Arithmetic::Corrected),
+            (Variant::WoHas, Arithmetic::Corrected),
+            (Variant::WoHas, Arithmetic::AsPublished),
+        ];
         for prompt in &prompts {
-            assert_eq!(a.decode(&model, prompt).unwrap().order, alone(Variant::NaiveAdd, prompt));
-            let decoded = b.decode(&model, prompt).unwrap();
-            assert_eq!(decoded.order, alone(Variant::WoHas, prompt));
-            assert_eq!(decoded.forward_passes, 1, "the shared pass is charged");
+            for variant in variants {
+                let decoded = of(variant, Rc::clone(&shared)).decode(&model, prompt).unwrap();
+                let alone = of(variant, Rc::default()).decode(&model, prompt).unwrap();
+                assert_eq!((decoded.order, decoded.tokens_computed), (alone.order, alone.tokens_computed));
+                assert_eq!(decoded.forward_passes, 1, "the shared pass is charged");
+            }
+            assert_eq!(shared.0.borrow().len(), 2, "naive_add reads a tree of its own");
         }
     }
 

@@ -7,6 +7,7 @@ use model::{AttentionPattern, CausalLm};
 use tch::{Tensor, no_grad};
 
 use super::continuation::{OutputColumns, last_row};
+use super::drafted_list::by_logit;
 use super::{
     Decoded, Decoder, LastPrompt, RepairCounts, answer_tokens, check_context, check_prompt, prompt_with_opening,
 };
@@ -93,7 +94,7 @@ fn by_first_token(
     let logits = columns.logits(state, &prompt.query_id)?;
     let mut order: Vec<u16> = (0..identifiers.len() as u16).collect();
     let score = |candidate: u16| logits.of(identifiers[usize::from(candidate)]);
-    order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
+    order.sort_by(|a, b| by_logit(score(*a), score(*b)).then(a.cmp(b)));
     Ok(Decoded {
         scores: Some(order.iter().map(|candidate| score(*candidate)).collect()),
         order,

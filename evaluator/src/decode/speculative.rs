@@ -51,7 +51,7 @@ impl Decoder for Speculative {
     }
 
     fn decode(&self, model: &CausalLm, prompt: &RankingPrompt) -> Result<Decoded, EvaluatorError> {
-        self.decode_behind(model, prompt, &LastPrompt::default())
+        self.decode_behind(model, prompt, &LastPrompt::unshared())
     }
 
     fn decode_behind(

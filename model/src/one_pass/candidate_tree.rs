@@ -6,6 +6,23 @@ use super::Groups;
 use super::groups::members;
 use crate::TokenTree;
 
+/// Which beginnings a tree holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TreeShape {
+    /// All subsets of groups and dual groups.
+    Subsets {
+        /// Number of groups.
+        n_group: usize,
+    },
+    /// Those of the groups alone.
+    GroupSubsets {
+        /// Number of groups.
+        n_group: usize,
+    },
+    /// All ordered beginnings of one and of two slots.
+    OrderedPairs,
+}
+
 /// A trie of answer beginnings. Node 0 is the empty one; every other is its parent's and one more slot.
 #[derive(Debug, Clone)]
 pub struct CandidateTree {
@@ -19,8 +36,18 @@ impl CandidateTree {
     /// All subsets of all groups and dual groups, each written in ascending order of slots.
     #[must_use]
     pub fn subsets(groups: &Groups) -> Self {
+        Self::subsets_of(groups.targets().iter().chain(groups.duals()))
+    }
+
+    /// All subsets of all groups, the dual groups left out.
+    #[must_use]
+    pub fn group_subsets(groups: &Groups) -> Self {
+        Self::subsets_of(groups.targets().iter())
+    }
+
+    fn subsets_of<'g>(groups: impl Iterator<Item = &'g Vec<u16>>) -> Self {
         let mut tree = Self::root();
-        for group in groups.targets().iter().chain(groups.duals()) {
+        for group in groups {
             for mask in 1..1usize << group.len() {
                 tree.add(members(group, mask));
             }
@@ -104,14 +131,17 @@ mod tests {
     use super::*;
 
     /// Tokens of the published format: four for each node, one for the root.
-    fn published_tokens(n: usize, n_group: usize) -> usize {
-        4 * (CandidateTree::subsets(&Groups::new(n, n_group).unwrap()).len() - 1) + 1
+    fn published_tokens(n: usize, n_group: usize, tree: fn(&Groups) -> CandidateTree) -> usize {
+        4 * (tree(&Groups::new(n, n_group).unwrap()).len() - 1) + 1
     }
 
     #[test]
     fn sizes_are_the_published_ones() {
-        assert_eq!([3, 4, 5].map(|k| published_tokens(20, k)), [2561, 1025, 481]);
-        assert_eq!([3, 4, 5].map(|k| published_tokens(25, k)), [7745, 2273, 1297]);
+        let (all, groups) = (CandidateTree::subsets, CandidateTree::group_subsets);
+        assert_eq!([3, 4, 5].map(|k| published_tokens(20, k, all)), [2561, 1025, 481]);
+        assert_eq!([3, 4, 5].map(|k| published_tokens(25, k, all)), [7745, 2273, 1297]);
+        assert_eq!([3, 4, 5].map(|k| published_tokens(20, k, groups)), [1525, 625, 301]);
+        assert_eq!([3, 4, 5].map(|k| published_tokens(25, k, groups)), [4085, 1265, 749]);
         assert_eq!(4 * (CandidateTree::ordered_pairs(20).len() - 1) + 1, 1601);
     }
 

@@ -4,7 +4,9 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::groups::members;
 use super::subset_transform::mobius;
-use super::{Arithmetic, CandidateTree, Groups, HeadDropout, HierarchicalAttention, OnePassSettings, Placing, Variant};
+use super::{
+    Arithmetic, CandidateTree, Groups, HeadDropout, HierarchicalAttention, OnePassSettings, Placing, TreeShape, Variant,
+};
 use crate::ModelError;
 
 /// Puts rankings together. Batched over lists; nothing of the language model is needed beside its probabilities.
@@ -45,13 +47,14 @@ impl Scorer {
     /// Groups that do not fit `n`.
     pub fn new(n: usize, settings: OnePassSettings, device: Device) -> Result<Self, ModelError> {
         // The permutation variant reads no groups; the finest division there is keeps its tables small.
-        let groups = match settings.variant {
-            Variant::Permutation => Groups::new(n.max(4), n.max(4) / 2)?,
-            _ => Groups::new(n, settings.n_group)?,
+        let groups = match settings.tree_shape() {
+            TreeShape::OrderedPairs => Groups::new(n.max(4), n.max(4) / 2)?,
+            TreeShape::Subsets { n_group } | TreeShape::GroupSubsets { n_group } => Groups::new(n, n_group)?,
         };
-        let tree = match settings.variant {
-            Variant::Permutation => CandidateTree::ordered_pairs(n),
-            _ => CandidateTree::subsets(&groups),
+        let tree = match settings.tree_shape() {
+            TreeShape::OrderedPairs => CandidateTree::ordered_pairs(n),
+            TreeShape::GroupSubsets { .. } => CandidateTree::group_subsets(&groups),
+            TreeShape::Subsets { .. } => CandidateTree::subsets(&groups),
         };
         let once = settings.arithmetic == Arithmetic::Corrected;
         let new_in_dual = |slots: &[u16]| !(slots.is_empty() || once && groups.in_one_target(slots));
@@ -274,7 +277,8 @@ impl GroupTable {
             for mask in 0..subsets {
                 let real = mask < 1 << group.len();
                 let slots = members(group, mask);
-                // A padded subset repeats the one without its padding: its Möbius coefficient is 0.
+                // A padded subset repeats the one without its padding: its Möbius coefficient is 0. Dual groups that are not read are not
+                // asked for either.
                 nodes.push(tree.node(&slots).unwrap_or(0) as i64);
                 counted.push(real && counts(&slots));
             }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::TreeShape;
+
 /// Variant, groups, arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -48,6 +50,18 @@ impl OnePassSettings {
             }
         }
         problems
+    }
+
+    /// The beginnings whose probabilities the variant needs.
+    #[must_use]
+    pub fn tree_shape(&self) -> TreeShape {
+        let n_group = self.n_group;
+        match self.variant {
+            Variant::Permutation => TreeShape::OrderedPairs,
+            // A tree with dual groups would charge it for rows that it does not add.
+            Variant::NaiveAdd => TreeShape::GroupSubsets { n_group },
+            _ => TreeShape::Subsets { n_group },
+        }
     }
 
     /// Name in tables and files: the variant, and what differs from the defaults.

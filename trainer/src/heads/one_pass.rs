@@ -202,6 +202,10 @@ pub fn train_one_pass(
             break;
         }
     }
+    if best.scores.len() == 1 {
+        // Fewer steps than `eval_every`: without a look what was learned would be thrown away.
+        best.look(kendall_score(scorer, &head, validation), config.patience);
+    }
     no_grad(|| weights.iter().zip(&best.kept).for_each(|(weight, kept)| weight.shallow_clone().copy_(kept)));
     weights.iter().for_each(|weight| drop(weight.set_requires_grad(false)));
     (report.best_look, report.seconds) = (best.look, started.elapsed().as_secs_f64());

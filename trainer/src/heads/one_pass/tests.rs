@@ -76,6 +76,11 @@ fn the_validation_lists_are_looked_at_as_often_as_told() {
     assert_eq!(looks(config.clone()).0, 2, "after each epoch");
     assert_eq!(looks(OnePassHeadConfig { eval_every: Some(5), ..config.clone() }).0, 2, "after steps 5 and 10 of 12");
     assert_eq!(looks(OnePassHeadConfig { eval_every: Some(1), ..config.clone() }).0, 12);
+    assert_eq!(
+        looks(OnePassHeadConfig { eval_every: Some(99), ..config.clone() }).0,
+        1,
+        "at the end, where none came before"
+    );
     let (number, best) = looks(OnePassHeadConfig { eval_every: Some(1), patience: 1, ..config });
     assert!(number == best + 1 || number == 12, "{number} {best}");
 }
