@@ -126,6 +126,12 @@ fn check(job: &EvaluationJob) -> Result<(), EvaluatorError> {
     if job.samples.is_empty() || job.config.max_queries == Some(0) {
         return Err(EvaluatorError::NoSamples { set: job.set.to_owned() });
     }
+    // A set may have no judgements at all; those of other queries are a mistake, told before hours of decoding.
+    let judged = job.samples.iter().any(|sample| job.judgements.contains_key(&sample.query_id));
+    if !judged && !job.judgements.is_empty() {
+        let (judged, retrieved) = (job.judgements.len(), job.samples.len());
+        return Err(EvaluatorError::NothingToScore { judged, retrieved });
+    }
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub struct EvaluateConfig {
     pub bootstrap: Bootstrap,
     /// Row that the other rows of a set are tested against.
     pub significance_baseline: SignificanceBaseline,
-    /// Files each table is written as. Default all.
+    /// Files each table is written as, beside JSON, which other commands read. Default all.
     pub table_formats: Vec<TableFormat>,
 }
 

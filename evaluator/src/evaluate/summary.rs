@@ -17,7 +17,7 @@ use crate::stats::mean;
 /// Figures of all decoders from the lines of `samples`.
 ///
 /// # Errors
-/// No judged query, a line that is missing.
+/// A line that is missing.
 pub fn summarise(
     job: &EvaluationJob,
     samples: &[RankingSample],
@@ -70,8 +70,12 @@ struct Scoring<'a> {
 }
 
 impl Scoring<'_> {
+    /// Without any judged query the row has no values: closeness and cost are told all the same.
     fn row(&self, decoder: &str, lists: &RankedLists) -> Result<(RowEvaluation, RunEvaluation), EvaluatorError> {
-        let run = evaluate_run(self.judgements, lists, &self.config.measures, self.averaging)?;
+        let run = match evaluate_run(self.judgements, lists, &self.config.measures, self.averaging) {
+            Err(EvaluatorError::NothingToScore { retrieved, .. }) => RunEvaluation::unjudged(retrieved),
+            other => other?,
+        };
         let per_query: BTreeMap<_, Vec<f64>> =
             run.per_query.iter().map(|(measure, values)| (*measure, values.values().copied().collect())).collect();
         let values = per_query

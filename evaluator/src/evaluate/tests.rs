@@ -225,6 +225,27 @@ fn nothing_to_do_and_bad_settings_are_errors() {
 }
 
 #[test]
+fn a_set_without_judgements_has_closeness_and_cost() {
+    let mut fixture = fixture(3);
+    let stop = &mut |_: &Progress| panic!("decoded before the judgements were looked at");
+    fixture.judgements.retain(|query, _| query == "never retrieved");
+    let message = evaluate(&fixture.job("key", None), stop).unwrap_err().to_string();
+    assert!(message.contains("1 judged queries, 3 queries in the run"), "{message}");
+    fixture.judgements.clear();
+    let (evaluation, decoded) = run(&fixture.job("key", None));
+    assert_eq!((decoded, evaluation.num_unjudged, evaluation.queries.len()), (3, 3, 0));
+    assert!(evaluation.rows.iter().all(|row| row.values.is_empty() && row.cost.is_some()));
+    assert_eq!(evaluation.row("autoregressive").unwrap().fidelity["ranking"].mean, 1.0);
+    let evaluations = [evaluation];
+    let results = results_table(&evaluations, &fixture.config).render(crate::table::TableFormat::Markdown);
+    assert!(results.contains("0 judged queries; 3 more queries have no judgements"), "{results}");
+    assert!(comparison_table(&evaluations, &fixture.config).rows.is_empty());
+    assert_eq!(fidelity_table(&evaluations).rows.len(), 2);
+    let measure = fixture.config.measures[0];
+    assert!(crate::report::points_of(&evaluations, "test", measure).is_empty());
+}
+
+#[test]
 fn tables_have_a_row_per_decoder_and_one_for_the_first_stage() {
     let fixture = fixture(3);
     let (evaluation, _) = run(&fixture.job("key", None));

@@ -41,6 +41,20 @@ pub struct RunEvaluation {
     pub num_unjudged: usize,
 }
 
+impl RunEvaluation {
+    /// Of a run of which no query is judged.
+    #[must_use]
+    pub fn unjudged(num_queries: usize) -> Self {
+        Self {
+            per_query: BTreeMap::new(),
+            mean: BTreeMap::new(),
+            num_queries: 0,
+            missing: Vec::new(),
+            num_unjudged: num_queries,
+        }
+    }
+}
+
 /// Scores every query.
 ///
 /// # Errors

@@ -38,11 +38,15 @@ pub struct LabelledPoint {
 /// More points than this in one plot leave no room for their names.
 const MOST_POINTS: usize = 16;
 
-/// Points of all models and decoders on one set: one plot, or one for each model where they are too many to be named in one.
+/// Points of all models and decoders on one set: one plot, or one for each model where they are too many to be named in one; none
+/// where the set has no judgements.
 #[must_use]
 pub fn points_of(evaluations: &[SetEvaluation], set: &str, measure: RankingMeasure) -> Vec<TradeOff> {
     let of_set: Vec<&SetEvaluation> = evaluations.iter().filter(|evaluation| evaluation.set == set).collect();
     let all = trade_off(&of_set, set, measure);
+    if all.points.is_empty() {
+        return Vec::new();
+    }
     if of_set.len() < 2 || all.points.len() <= MOST_POINTS {
         return vec![all];
     }
