@@ -275,7 +275,8 @@ impl Table {
                 let detail: Vec<String> = interval.into_iter().chain(paper(&value.paper)).collect();
                 let smallest = 10f64.powi(-i32::from(self.columns[column].decimals));
                 // a p-value is never 0
-                let number = if self.columns[column].key.starts_with("p_") && value.value < smallest {
+                let is_p_value = P_VALUES.contains(&self.columns[column].key.as_str());
+                let number = if is_p_value && value.value < smallest {
                     format!("<{smallest:.decimals$}")
                 } else {
                     format!("{:.decimals$}", zero(value.value))
@@ -285,6 +286,9 @@ impl Table {
         }
     }
 }
+
+/// Keys of columns that hold p-values.
+const P_VALUES: [&str; 2] = ["p_value", "p_holm"];
 
 /// Without a sign on zero.
 fn zero(value: f64) -> f64 {

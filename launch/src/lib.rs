@@ -7,6 +7,7 @@
 //! fewer or more from one start to the next. With `max_restarts` all ranks are started again after a failure; a run continues from its
 //! last whole checkpoint.
 
+mod child;
 mod error;
 pub mod parent;
 mod plan;
@@ -17,6 +18,7 @@ mod round_watch;
 mod tests;
 mod watch;
 
+pub use child::PartProcess;
 pub use error::LaunchError;
 pub use plan::{Hosts, LaunchPlan};
 pub use rendezvous::Rendezvous;

@@ -109,6 +109,18 @@ pub fn freshness(path: &Path, inputs: &Inputs) -> Freshness {
     }
 }
 
+/// Which of these inputs a finished stage was not made from; none where it never finished.
+pub fn changed(path: &Path, inputs: &Inputs) -> Vec<String> {
+    let stamp = fs::read_to_string(path).ok().and_then(|text| serde_json::from_str::<Stamp>(&text).ok());
+    let Some(stamp) = stamp else { return Vec::new() };
+    inputs
+        .0
+        .iter()
+        .filter(|(name, hash)| stamp.inputs.0.get(*name) != Some(hash))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
 /// Marks a stage as done.
 ///
 /// # Errors

@@ -102,6 +102,15 @@ fn lists_longer_than_the_identifiers_allow_are_refused() {
 }
 
 #[test]
+fn an_evaluation_of_nothing_is_refused() {
+    let without_held_out = |text: &str| {
+        let text = text.replace("  sets: [held_out]", "  max_queries: 3");
+        text.lines().filter(|line| !line.contains("held_out")).map(|line| format!("{line}\n")).collect()
+    };
+    insta::assert_snapshot!(said(without_held_out));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let place = Workplace::empty();
     insta::assert_snapshot!(place.run(&["config", "check", "absent.yaml"]).expect_code(2).stderr);

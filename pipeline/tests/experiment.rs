@@ -172,6 +172,60 @@ fn tables_of_an_earlier_evaluation_do_not_stay() {
 }
 
 #[test]
+fn a_report_of_an_evaluation_under_other_settings_says_so() {
+    let place = workplace();
+    let set = ["--set", "train=null", "--set", "evaluate.models=[untrained]"];
+    let baseline = ["--set", "evaluate.significance_baseline={model: untrained}"];
+    place.run(&[&["run", "tiny.yaml"][..], &set, &baseline].concat()).expect_code(0);
+    let same = place.run(&[&["report", "tiny.yaml", "--force"][..], &set, &baseline].concat()).expect_code(0).stderr;
+    assert!(!same.contains("other settings"), "{same}");
+    let narrower = ["--set", "evaluate.bootstrap.confidence=0.5"];
+    let told = place.run(&[&["report", "tiny.yaml"][..], &set, &baseline, &narrower].concat()).expect_code(0).stderr;
+    assert!(told.contains("evaluate/base/held_out was done with other settings (evaluate)"), "{told}");
+    assert!(place.read("runs/tiny/report.html").contains("was done with other settings"));
+}
+
+/// Markdown alone is asked for; other commands read the JSON.
+#[test]
+fn tables_are_json_whatever_else_they_are() {
+    let place = workplace();
+    let set = ["--set", "train=null", "--set", "evaluate.models=[base]", "--set", "evaluate.table_formats=[markdown]"];
+    place.run(&[&["run", "tiny.yaml"][..], &set].concat()).expect_code(0);
+    assert!(place.path("runs/tiny/tables/results.md").exists() && !place.path("runs/tiny/tables/results.csv").exists());
+    let shown = place.run(&["runs", "show", "runs/tiny"]).expect_code(0).stdout;
+    assert!(shown.contains("single_token"), "{shown}");
+}
+
+/// Conversations have no judgements: closeness and cost are what there is to tell.
+#[test]
+fn a_set_without_judgements_is_evaluated() {
+    let place = workplace();
+    let row = |i: usize| {
+        let passage = |d: usize| format!(r#"{{"doc_id": "d{d}", "title": "", "text": "text {d}"}}"#);
+        let passages: Vec<String> = (0..4).map(passage).collect();
+        format!(
+            "{{\"query_id\": \"q{i}\", \"query\": \"x\", \"passages\": [{}], \"origin\": \"t\"}}\n",
+            passages.join(", ")
+        )
+    };
+    place.write("lists.jsonl", &(0..3).map(row).collect::<String>());
+    let set = [
+        "--set",
+        "train=null",
+        "--set",
+        "evaluate.models=[base]",
+        "--set",
+        "data.sets.held_out={source: {jsonl: {path: lists.jsonl}}}",
+    ];
+    let ended = place.run(&[&["run", "tiny.yaml", "--json"][..], &set].concat()).expect_code(0).json();
+    let tables: Vec<&str> =
+        ended["tables"].as_array().unwrap().iter().map(|table| table["name"].as_str().unwrap()).collect();
+    assert_eq!(tables, ["results", "fidelity", "cost"]);
+    assert!(ended.to_string().contains("held_out: 0 judged queries; 3 more queries have no judgements"), "{ended}");
+    assert!(place.read("runs/tiny/report.html").contains("held_out"));
+}
+
+#[test]
 fn a_model_is_not_evaluated_with_another_prompt_unless_told() {
     let place = workplace();
     place.run(&["train", "tiny.yaml"]).expect_code(0);

@@ -29,7 +29,12 @@ fn start(place: &Workplace, arguments: &[&str]) -> Child {
 
 /// Waits until some steps are logged, then sends the signal.
 fn signal_in_the_middle(place: &Workplace, child: &Child, signal: i32) {
-    let metrics = place.path("runs/tiny/train/first/metrics.jsonl");
+    wait_for_steps(place, "runs/tiny/train/first/metrics.jsonl");
+    kill(child, signal);
+}
+
+fn wait_for_steps(place: &Workplace, metrics: &str) {
+    let metrics = place.path(metrics);
     let started = Instant::now();
     loop {
         let steps = fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
@@ -39,6 +44,9 @@ fn signal_in_the_middle(place: &Workplace, child: &Child, signal: i32) {
         assert!(started.elapsed() < Duration::from_secs(120), "no steps after two minutes");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+fn kill(child: &Child, signal: i32) {
     let status = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status().unwrap();
     assert!(status.success());
 }
@@ -91,6 +99,45 @@ fn an_interrupted_run_whose_settings_change_starts_anew() {
     child.wait_with_output().unwrap();
     let text = place.run(&["train", "tiny.yaml", "--set", "train.max_steps=3"]).expect_code(0).stderr;
     assert!(text.contains("unfinished training is discarded"), "{text}");
+}
+
+/// A signal to a table or a sweep is one to what it started: that saves, and the same command goes on.
+#[test]
+fn a_table_and_a_sweep_pass_signals_on() {
+    let place = workplace();
+    place.write(
+        "table.yaml",
+        "\
+name: t
+title: T
+experiments: {tiny: {file: tiny.yaml}}
+columns: [{key: ndcg, label: N, from: ndcg_cut_10}]
+rows: [{label: first, experiment: tiny, where: {model: first, decoder: single_token}}]
+",
+    );
+    for signal in [2, 15] {
+        let child = start(&place, &["table", "table.yaml"]);
+        signal_in_the_middle(&place, &child, signal);
+        let ended = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(130), "{text}");
+        assert!(text.contains("is checkpointed after step") && text.contains("experiment `tiny` is stopped"), "{text}");
+        let _ = fs::remove_file(place.path("runs/tiny/train/first/metrics.jsonl"));
+        let again = start(&place, &["train", "tiny.yaml"]);
+        signal_in_the_middle(&place, &again, 15);
+        let text = String::from_utf8_lossy(&again.wait_with_output().unwrap().stderr).into_owned();
+        assert!(text.contains("continuing from"), "the folder is free: {text}");
+        let _ = fs::remove_dir_all(place.path("runs"));
+    }
+    place.write("sweep.yaml", "name: s\nexperiment: tiny.yaml\nover: {list: [{seed: 1}, {seed: 2}]}\n");
+    let child = start(&place, &["sweep", "sweep.yaml"]);
+    wait_for_steps(&place, "runs/s/01-seed-1/train/first/metrics.jsonl");
+    kill(&child, 15);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+    let said = place.read("runs/s/logs/01-seed-1.log");
+    assert!(said.contains("is checkpointed after step"), "{said}");
+    assert!(!place.path("runs/s/02-seed-2").exists());
 }
 
 /// `rank` keeps every query it has ranked, whatever ends it.

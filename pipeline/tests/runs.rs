@@ -65,7 +65,12 @@ fn runs_are_compared_listed_and_removed() {
     let checkpoints = place.path("runs/fast/train/first/checkpoints");
     let said = place.run(&["runs", "rm", "runs/fast", "--checkpoints"]).expect_code(0).stdout;
     assert!(said.contains("would remove") && checkpoints.exists(), "{said}");
-    place.run(&["runs", "rm", "runs/fast", "--checkpoints", "--yes"]).expect_code(0);
+    // A model that is gone is made again from its last checkpoint.
+    fs::rename(place.path("runs/fast/model/first"), place.path("aside")).unwrap();
+    let said = place.run(&["runs", "rm", "runs/fast", "--checkpoints", "--yes"]).expect_code(0).stdout;
+    assert!(checkpoints.exists() && !said.contains("train/first"), "{said}");
+    fs::rename(place.path("aside"), place.path("runs/fast/model/first")).unwrap();
+    place.run(&["runs", "rm", "runs/fast", "runs/fast", "--checkpoints", "--yes"]).expect_code(0);
     assert!(!checkpoints.exists() && place.path("runs/fast/model/first").exists());
     let again = place.run(&[
         "run",
@@ -125,6 +130,55 @@ rows:
     assert_eq!(notes(&kept), notes(&again), "so is where they come from");
     let gone = place.run(&["table", "table.yaml", "--no-run", "--kept", "gone.json"]).expect_code(3).stderr;
     assert!(gone.contains("cannot read `gone.json`") && gone.contains("`--kept` wants"), "{gone}");
+}
+
+/// A table of the untrained model in two runs; `change` is made in the file.
+fn write_table(place: &Workplace, change: impl Fn(&str) -> String) {
+    let experiment = |name: &str| {
+        let set = format!("name={name}, train=null, 'evaluate.models=[base]', 'evaluate.decoders=[single_token]'");
+        format!("  {name}: {{file: tiny.yaml, set: [{set}]}}\n")
+    };
+    let row = |name: &str| format!("  - {{label: {name}, experiment: {name}, where: {{decoder: single_token}}}}\n");
+    let columns = "columns: [{key: ndcg, label: N, from: ndcg_cut_10}]";
+    let (experiments, rows) = (experiment("one") + &experiment("two"), row("one") + &row("two"));
+    let text = format!("name: t\ntitle: T\nexperiments:\n{experiments}{columns}\nrows:\n{rows}");
+    place.write("t.yaml", &change(&text));
+}
+
+/// What fails is told, whatever else there is to show.
+#[test]
+fn a_table_whose_experiment_fails_ends_with_an_error() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    write_table(&place, str::to_owned);
+    place.run(&["table", "t.yaml", "--out", "kept", "--quiet"]).expect_code(0);
+    write_table(&place, |text| text.replacen("[base]", "[missing/model]", 1));
+    let ended = place.run(&["table", "t.yaml", "--kept", "kept/t.json", "--json"]).expect_code(4);
+    assert!(ended.stderr.contains("1 of 2 experiments failed: one"), "{}", ended.stderr);
+    let rows = &ended.json()["table"]["rows"];
+    assert!(rows[0].to_string().contains("the run failed") && !rows[1].to_string().contains("failed"), "{rows}");
+}
+
+#[test]
+fn results_of_other_settings_are_not_shown_unmarked() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    write_table(&place, str::to_owned);
+    place.run(&["table", "t.yaml", "--quiet"]).expect_code(0);
+    let told = place.run(&["table", "t.yaml", "--no-run"]).expect_code(0);
+    assert!(!format!("{told:?}").contains("other settings"), "{told:?}");
+    write_table(&place, |text| text.replacen("train=null", "train=null, seed=8", 1));
+    let told = place.run(&["table", "t.yaml", "--no-run"]).expect_code(0);
+    let note = "Run `one`: made with other settings: seed 7, here 8";
+    assert!(told.stderr.contains(note) && told.stdout.contains(note), "{told:?}");
+    assert!(!told.stdout.contains("Run `two`: made with"), "{}", told.stdout);
+    // Two experiments in one folder would take each other's results for their own.
+    write_table(&place, |text| text.replace("name=two, train=null", "name=one, seed=8, train=null"));
+    let refused = place.run(&["table", "t.yaml"]).expect_code(2).stderr;
+    assert!(
+        refused.contains("t.yaml:5: `experiments.two`: `one` has other settings and the same folder `runs/one`"),
+        "{refused}"
+    );
 }
 
 /// The layout that MLflow's FileStore reads; docs/formats.md says how it was read back.

@@ -94,6 +94,8 @@ fn wrong_sweeps_are_refused_before_anything_runs() {
         unknown.contains("bad.yaml:3: `ovr`: unknown key") && unknown.contains("did you mean `over`?"),
         "{unknown}"
     );
+    let table = refused("name: s\nexperiment: base.yaml\nover: {grid: {seed: [1]}}\ntable: result\n");
+    assert!(table.contains("result") && table.contains("results"), "{table}");
     let uneven = refused("name: s\nexperiment: base.yaml\nover: {zip: {seed: [1, 2], name: [a]}}\n");
     assert!(uneven.contains("bad.yaml:3: `over.zip`"), "{uneven}");
     let key = refused("name: s\nexperiment: base.yaml\nover: {list: [{sead: 1}]}\n");

@@ -111,7 +111,7 @@ pub struct AnswerConfig {
     /// Intervals; whole texts are resampled.
     #[serde(default)]
     pub bootstrap: Bootstrap,
-    /// Files the table is written as. Default all.
+    /// Files the table is written as, beside JSON, which other commands read. Default all.
     #[serde(default = "all_formats")]
     pub table_formats: Vec<TableFormat>,
 }

@@ -83,8 +83,11 @@ pub fn show(run: &Path, as_json: bool) -> anyhow::Result<()> {
 /// # Errors
 /// A folder that is not a run or is in use, or cannot be removed; nothing is removed then.
 pub fn rm(runs: &[PathBuf], checkpoints: bool, yes: bool) -> anyhow::Result<()> {
-    let mut going = Vec::new();
-    for run in runs {
+    let mut going: Vec<PathBuf> = Vec::new();
+    for (place, run) in runs.iter().enumerate() {
+        if runs[..place].contains(run) {
+            continue;
+        }
         if in_use(checked(run)?) {
             let message = format!("`{}` is in use by another process", run.display());
             return Err(UsageError::new(message, "wait for it, or stop it").into());
@@ -98,10 +101,10 @@ pub fn rm(runs: &[PathBuf], checkpoints: bool, yes: bool) -> anyhow::Result<()> 
     for path in &going {
         let bytes = bytes_in(path)?;
         freed += bytes;
-        println!("{} {} ({})", if yes { "removed" } else { "would remove" }, path.display(), mebibytes(bytes));
         if yes {
             fs::remove_dir_all(path).with_context(|| format!("cannot remove `{}`", path.display()))?;
         }
+        println!("{} {} ({})", if yes { "removed" } else { "would remove" }, path.display(), mebibytes(bytes));
     }
     match (going.len(), yes) {
         (0, _) => println!("nothing to remove"),
@@ -116,7 +119,9 @@ fn needless_checkpoints(run: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let done = stamps(run)?;
     let stages = names(&run.join("train"))?;
     let folder = |stage: &String| trainer::resume::checkpoints_folder(&run.join("train").join(stage));
-    let finished = stages.iter().filter(|stage| done.contains(&format!("train/{stage}")));
+    // A model that was taken away, a damaged one say, is made again from its last checkpoint.
+    let has_model = |stage: &String| model::folder::is_model_folder(&run.join("model").join(stage));
+    let finished = stages.iter().filter(|stage| done.contains(&format!("train/{stage}")) && has_model(stage));
     Ok(finished.map(folder).filter(|folder| folder.is_dir()).collect())
 }
 

@@ -35,7 +35,7 @@ pub fn run(file: &Path, dry_run: bool, jobs: Option<usize>, as_json: bool) -> an
     let folder = sweep.folder();
     let states: Vec<_> = runs.iter().zip(&ends).map(|(job, end)| json!({"run": job.name, "end": end})).collect();
     write_json(&folder.join("sweep.json"), &json!({"sweep": sweep, "runs": states}))?;
-    let table = combined(&sweep.name, &sweep.table, &runs, &ends)?;
+    let table = combined(&sweep.name, sweep.table.name(), &runs, &ends)?;
     for format in TableFormat::ALL {
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
         write_whole(&path, table.render(format).as_bytes())?;

@@ -2,19 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use evaluator::report::Report;
-use evaluator::table::{Table, TableFormat};
+use evaluator::table::{Cell, Table, TableFormat};
+use launch::PartProcess;
 use serde_json::json;
+use serde_yaml::Value;
 
 use super::{print_json, print_table};
 use crate::config::check::load_checked;
+use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::file_kind::FileKind;
 use crate::config::load::ConfigSource;
+use crate::config::problem::Problem;
+use crate::config::resolved::to_value;
 use crate::failure::{Ending, InputError, Interrupted};
+use crate::interrupt::StopFlag;
 use crate::logging::loudness;
 use crate::origin::{Origins, PROGRAM};
 use crate::paper_table::config::{PaperTable, RunTable, TableExperiment};
@@ -37,18 +44,19 @@ pub struct Files<'a> {
 /// Runs what is missing (unless `no_run`), prints the table and writes it.
 ///
 /// # Errors
-/// A table or experiment file that is wrong, or a signal.
+/// A table or experiment file that is wrong, a signal, or experiments that failed; the table is printed and written with these.
 pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyhow::Result<()> {
     // All files are checked before the first run starts.
     let (paper, configs) = load(file)?;
     let folder = |config: &ExperimentConfig| RunFolder::new(&config.output_dir, &config.name);
     let folders: BTreeMap<&String, RunFolder> = configs.iter().map(|(name, config)| (name, folder(config))).collect();
     let kept = files.kept.map(read_kept).transpose()?;
+    let stop = StopFlag::listen()?;
     let mut found = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
-        let failed = if no_run { None } else { run_experiment(name, experiment)? };
+        let failed = if no_run { None } else { run_experiment(name, experiment, &stop)? };
         let there = match failed {
-            Some(reason) => Found::Missing(reason),
+            Some(reason) => Found::Failed(reason),
             None => tables(&folders[name])?,
         };
         found.insert(name.clone(), there);
@@ -58,22 +66,57 @@ pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyho
         let Some(folder) = folders.get(name) else { continue };
         // Rows that name no model may be any one's.
         let of_rows = |model: &str| models.is_empty() || models.contains(model);
-        if let Some(words) = Origins::read(&folder.tables())?.words(of_rows) {
-            table.notes.push(note_of(name, &words));
+        let origin = Origins::read(&folder.tables())?.words(of_rows);
+        let other = other_settings(&configs[name], folder)?;
+        if let Some(words) = &other {
+            tracing::warn!("{}", note_of(name, words));
         }
+        table.notes.extend([origin, other].into_iter().flatten().map(|words| note_of(name, &words)));
     }
     if let Some(kept) = &kept {
         let agreement = agreement(&table, &paper, &found, kept);
-        tell_agreement(&agreement, take_over(&mut table, &paper, kept));
+        tell_agreement(&agreement, take_over(&mut table, &paper, &found, kept));
     }
     settle_differences(&mut table, &paper);
     if let Some(folder) = files.out {
         write(&table, &paper, folder)?;
     }
     if as_json {
-        return print_json(&json!({ "table": table }));
+        print_json(&json!({ "table": table }))?;
+    } else {
+        print_table(&table)?;
     }
-    print_table(&table)
+    let failed = found.iter().filter(|(_, found)| matches!(found, Found::Failed(_))).map(|(name, _)| name.as_str());
+    let failed: Vec<&str> = failed.collect();
+    anyhow::ensure!(
+        failed.is_empty(),
+        "{} of {} experiments failed: {}; what they said stands above and in their `run.log`, and the same command runs them again",
+        failed.len(),
+        found.len(),
+        failed.join(", ")
+    );
+    Ok(())
+}
+
+/// Keys of a run's settings that are told at most.
+const TOLD_KEYS: usize = 4;
+
+/// Where a run was made with other settings than its experiment has here (by a command of its own, or a file that was changed since).
+fn other_settings(config: &ExperimentConfig, run: &RunFolder) -> anyhow::Result<Option<String>> {
+    let Ok(text) = std::fs::read_to_string(run.config()) else { return Ok(None) };
+    let Ok(own) = serde_yaml::from_str::<Value>(&text) else { return Ok(None) };
+    let both = [("run".to_owned(), own), ("here".to_owned(), to_value(config)?)];
+    let Some(table) = differences("settings", &both) else { return Ok(None) };
+    // A key that one of them lacks belongs to another version of the program.
+    let told = |row: &Vec<Cell>| match row.as_slice() {
+        [Cell::Text(key), Cell::Text(run), Cell::Text(here)] => Some(format!("{key} {run}, here {here}")),
+        _ => None,
+    };
+    let told: Vec<String> = table.rows.iter().filter_map(told).collect();
+    let more = told.len().saturating_sub(TOLD_KEYS);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let first = told.iter().take(TOLD_KEYS).cloned().collect::<Vec<_>>().join("; ");
+    Ok((!told.is_empty()).then(|| format!("made with other settings: {first}{more}")))
 }
 
 /// Reads a table file and the experiments it names.
@@ -93,12 +136,37 @@ pub(super) fn load(file: &Path) -> anyhow::Result<(PaperTable, BTreeMap<String, 
         let config = load_checked(&experiment.file, &experiment.set).with_context(|| format!("experiment `{name}`"))?;
         configs.insert(name.clone(), config);
     }
-    let problems = check_rows(&paper, &configs);
+    let mut problems = check_rows(&paper, &configs);
+    problems.extend(check_folders(&paper, &configs)?);
     if problems.is_empty() { Ok((paper, configs)) } else { Err(source.error(problems).into()) }
 }
 
+/// Experiments that differ need folders of their own: each would take the other's results for its own.
+fn check_folders(paper: &PaperTable, configs: &BTreeMap<String, ExperimentConfig>) -> anyhow::Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    let names: Vec<&String> = paper.experiments.keys().collect();
+    for (place, name) in names.iter().enumerate() {
+        for other in &names[..place] {
+            let (own, before) = (&configs[*name], &configs[*other]);
+            let one_folder = own.name == before.name && own.output_dir == before.output_dir;
+            if one_folder && to_value(own)? != to_value(before)? {
+                let text = format!(
+                    "`{other}` has other settings and the same folder `{}`",
+                    own.output_dir.join(&own.name).display()
+                );
+                let hint = format!("give it one of its own: `set: [name={name}]`");
+                problems.push(Problem::new(format!("experiments.{name}"), text).hint(hint));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// How often a running experiment is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
 /// Does an experiment in a process of its own; finished stages are skipped there. The reason when it fails.
-fn run_experiment(name: &str, experiment: &TableExperiment) -> anyhow::Result<Option<String>> {
+fn run_experiment(name: &str, experiment: &TableExperiment, stop: &StopFlag) -> anyhow::Result<Option<String>> {
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     let mut command = Command::new(program);
     command.args(loudness().flag()).arg("run").arg(&experiment.file);
@@ -107,16 +175,23 @@ fn run_experiment(name: &str, experiment: &TableExperiment) -> anyhow::Result<Op
     }
     tracing::info!("experiment `{name}`: {}", experiment.file.display());
     // Its own table goes to stdout, which is for this command's.
-    command.stdout(std::process::Stdio::null());
-    let status = command.status().context("cannot start an experiment")?;
-    if status.code() == Some(Ending::Interrupted as i32) {
+    command.stdout(Stdio::null());
+    stop.check()?;
+    let mut process = PartProcess::start(&mut command).context("cannot start an experiment")?;
+    let status = loop {
+        match process.poll(stop.is_set()).context("cannot wait for an experiment")? {
+            Some(status) => break status,
+            None => std::thread::sleep(TICK),
+        }
+    };
+    if stop.is_set() && !status.success() || status.code() == Some(Ending::Interrupted as i32) {
         let saved = format!("experiment `{name}` is stopped; the same command goes on with it");
         return Err(Interrupted { saved }.into());
     }
     if status.success() {
         return Ok(None);
     }
-    tracing::warn!("experiment `{name}` failed ({status}); its cells are marked");
+    tracing::warn!("experiment `{name}` failed ({status}); its cells have no figures");
     Ok(Some(format!("the run failed ({status})")))
 }
 

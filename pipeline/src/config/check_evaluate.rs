@@ -10,6 +10,11 @@ const FIRST_LONG_NUMBER: usize = 10;
 pub(super) fn check(config: &ExperimentConfig, problems: &mut Vec<Problem>) {
     let Some(evaluate) = &config.evaluate else { return };
     let sets: Vec<&str> = config.data.sets.keys().map(String::as_str).collect();
+    if evaluate.sets.is_empty() && !sets.is_empty() {
+        let text = "nothing to evaluate: every set of `data.sets` is learned from";
+        let hint = "add a set for it, or name the one to evaluate on: `sets: [NAME]`";
+        problems.push(Problem::new("evaluate", text).hint(hint));
+    }
     for (index, name) in evaluate.sets.iter().enumerate() {
         if !sets.contains(&name.as_str()) {
             let problem = Problem::new(format!("evaluate.sets[{index}]"), format!("there is no data set `{name}`"));

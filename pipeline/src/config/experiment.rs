@@ -7,7 +7,7 @@ use data::branched::{BranchPromptConfig, BranchedSetConfig};
 use data::prompt::PromptConfig;
 use data::sources::RankingSetConfig;
 use evaluator::answer::AnswerConfig;
-use evaluator::evaluate::EvaluateConfig;
+use evaluator::evaluate::{EvaluateConfig, SignificanceBaseline};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trainer::TrainConfig;
@@ -199,6 +199,9 @@ impl ExperimentConfig {
             evaluate.sets = self.data.sets.keys().filter(|name| !trained_on.contains(name)).cloned().collect();
         }
         evaluate.models.iter_mut().for_each(named);
+        if let SignificanceBaseline::Model(name) = &mut evaluate.significance_baseline {
+            named(name);
+        }
         let mut seen = std::collections::HashSet::new();
         evaluate.models.retain(|name| seen.insert(name.clone()));
     }

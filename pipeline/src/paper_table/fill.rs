@@ -14,6 +14,8 @@ pub enum Found {
     Tables(BTreeMap<RunTable, Table>),
     /// Nothing, and why.
     Missing(String),
+    /// It was run and failed; how.
+    Failed(String),
 }
 
 /// The table, ours beside the paper's. A column with published values is followed by one with ours minus the paper's, whose mark says whether our
@@ -91,7 +93,7 @@ fn cell(row: &TableRow, column: &TableColumn, found: &BTreeMap<String, Found>) -
     };
     match found.get(experiment) {
         None => not_run("no such experiment".to_owned()),
-        Some(Found::Missing(reason)) => not_run(reason.clone()),
+        Some(Found::Missing(reason) | Found::Failed(reason)) => not_run(reason.clone()),
         Some(Found::Tables(tables)) => {
             let name = column.table.unwrap_or(row.table);
             let Some(table) = tables.get(&name) else {

@@ -8,12 +8,15 @@ use super::config::{PaperTable, RunTable, TableColumn, TableRow};
 use super::fill::{Found, difference, difference_key};
 
 /// Fills the rows that have no figure of a run here from a table that was written before, by row and column; takes over the notes that say
-/// where the figures of their experiments come from. Returns how many rows were taken.
-pub fn take_over(table: &mut Table, paper: &PaperTable, kept: &Table) -> usize {
+/// where the figures of their experiments come from. Rows of an experiment that failed here stay without figures. Returns how many rows were
+/// taken.
+pub fn take_over(table: &mut Table, paper: &PaperTable, found: &BTreeMap<String, Found>, kept: &Table) -> usize {
+    let failed = |name: &String| matches!(found.get(name), Some(Found::Failed(_)));
     let mut experiments = BTreeSet::new();
     let mut taken = 0;
     for (row, cells) in paper.rows.iter().zip(&mut table.rows) {
-        let Some(experiment) = row.experiment.as_ref().filter(|_| !has_figures(cells)) else { continue };
+        let experiment = row.experiment.as_ref().filter(|name| !has_figures(cells) && !failed(name));
+        let Some(experiment) = experiment else { continue };
         let Some(old) = row_of(kept, &row.label).filter(|old| has_figures(old)) else { continue };
         for column in &paper.columns {
             let place = |columns: &[Column], key: &str| columns.iter().position(|own| own.key == key);
@@ -41,6 +44,7 @@ pub fn take_over(table: &mut Table, paper: &PaperTable, kept: &Table) -> usize {
 fn with_paper(kept: &Cell, paper: Option<f64>) -> Cell {
     match kept {
         Cell::Value(value) => Cell::Value(Value { paper, ..value.clone() }),
+        Cell::NotRun { reason, .. } => Cell::NotRun { reason: reason.clone(), paper },
         other => other.clone(),
     }
 }
@@ -159,9 +163,13 @@ rows:
         let here = BTreeMap::from([("a".to_owned(), run(0.55)), ("b".to_owned(), Found::Missing("no run".to_owned()))]);
         let mut table = fill(&paper, &here);
         assert_eq!(table.rows[1][1].value(), None);
-        assert_eq!(take_over(&mut table, &paper, &kept), 1);
+        assert_eq!(take_over(&mut table, &paper, &here, &kept), 1);
         assert_eq!((table.rows[0][1].value(), table.rows[1][1].value()), (Some(0.55), Some(0.7)));
         assert_eq!(table.notes, ["Run `b`: there"]);
+        let failed = BTreeMap::from([("a".to_owned(), run(0.55)), ("b".to_owned(), Found::Failed("how".to_owned()))]);
+        let mut table = fill(&paper, &failed);
+        assert_eq!(take_over(&mut table, &paper, &failed, &kept), 0, "old figures would hide that it failed");
+        assert_eq!(table.rows[1][1].value(), None);
     }
 
     #[test]
@@ -173,9 +181,15 @@ rows:
         paper.rows[0].paper.insert("ndcg".to_owned(), 0.9);
         let mut table = fill(&paper, &BTreeMap::new());
         assert!(with_figures(&table, &paper).is_empty());
-        assert_eq!(take_over(&mut table, &paper, &kept), 1);
+        assert_eq!(take_over(&mut table, &paper, &BTreeMap::new(), &kept), 1);
         assert_eq!(table.rows[0], fill(&paper, &found).rows[0]);
         assert_eq!(with_figures(&table, &paper).len(), 1);
+        // A cell that was not run has its published value beside it as well.
+        let mut without = kept.clone();
+        without.rows[0][1] = Cell::NotRun { reason: "then".to_owned(), paper: Some(0.45) };
+        let mut table = fill(&paper, &BTreeMap::new());
+        take_over(&mut table, &paper, &BTreeMap::new(), &without);
+        assert_eq!(table.rows[0][1], Cell::NotRun { reason: "then".to_owned(), paper: Some(0.9) });
     }
 
     #[test]
@@ -185,7 +199,7 @@ rows:
         let mut kept = fill(&paper, &all);
         kept.rows.iter_mut().for_each(|row| row.truncate(2));
         let mut table = fill(&paper, &BTreeMap::new());
-        assert_eq!(take_over(&mut table, &paper, &kept), 2);
+        assert_eq!(take_over(&mut table, &paper, &BTreeMap::new(), &kept), 2);
         assert_eq!((table.rows[1][1].value(), table.rows[1][2].value()), (Some(0.7), None));
         kept.rows.iter_mut().for_each(|row| row.truncate(1));
         assert_eq!(agreement(&fill(&paper, &all), &paper, &all, &kept), Agreement::default());

@@ -15,7 +15,7 @@ use evaluator::answer::{
 };
 use evaluator::table::Table;
 
-use super::evaluate::write_table;
+use super::evaluate::{outdated, write_table};
 use super::overlap::{Overlap, question_hashes};
 use super::share::Sharing;
 use super::{Experiment, prepare, subject, train};
@@ -136,14 +136,7 @@ impl One<'_> {
     fn lines_inputs(&self) -> anyhow::Result<Inputs> {
         let mut inputs = subject::inputs(self.experiment, &self.system.model, self.folder)?;
         inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
-        inputs.settings("branch_prompt", &self.experiment.config.data.branch_prompt)?;
-        inputs.settings("decoders", &self.system.decoders)?;
-        if let Some(rope) = &self.system.rope {
-            inputs.settings("rope", rope)?;
-        }
-        inputs.settings("limits", &(self.config.max_new_tokens, self.experiment.config.model.context_length))?;
-        inputs.settings("sampling", &self.config.sampling)?;
-        inputs.settings("texts_per_batch", &self.config.texts_per_batch)?;
+        add_settings(&mut inputs, self.experiment, self.config, self.system)?;
         Ok(inputs)
     }
 
@@ -191,6 +184,40 @@ impl One<'_> {
         }
         self.sharing.go_on(progress, now.done, now.total)
     }
+}
+
+/// Settings that the answers of a system depend on.
+fn add_settings(
+    inputs: &mut Inputs,
+    experiment: &Experiment<'_>,
+    config: &AnswerConfig,
+    system: &AnswerSystem,
+) -> anyhow::Result<()> {
+    inputs.settings("branch_prompt", &experiment.config.data.branch_prompt)?;
+    inputs.settings("decoders", &system.decoders)?;
+    if let Some(rope) = &system.rope {
+        inputs.settings("rope", rope)?;
+    }
+    inputs.settings("limits", &(config.max_new_tokens, experiment.config.model.context_length))?;
+    inputs.settings("sampling", &config.sampling)?;
+    inputs.settings("texts_per_batch", &config.texts_per_batch)
+}
+
+/// As [`super::evaluate::other_settings`].
+///
+/// # Errors
+/// Settings that cannot be encoded.
+pub fn other_settings(experiment: &Experiment<'_>) -> anyhow::Result<Vec<String>> {
+    let Some(config) = &experiment.config.answer else { return Ok(Vec::new()) };
+    let mut told = Vec::new();
+    for system in &config.systems {
+        let mut inputs = Inputs::default();
+        add_settings(&mut inputs, experiment, config, system)?;
+        inputs.settings("normalisation", &config.normalisation)?;
+        let stages = config.sets.iter().map(|set| stage_name(system, set));
+        told.extend(stages.filter_map(|stage| outdated(experiment, &stage, &inputs)));
+    }
+    Ok(told)
 }
 
 /// A model for answering, and what writes its prompts.

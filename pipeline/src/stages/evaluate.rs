@@ -266,6 +266,33 @@ fn qrels_file(set: &RankingSetConfig) -> anyhow::Result<Option<PathBuf>> {
     file.map(|file| hub::data_path(&file)).transpose()
 }
 
+/// A line for each evaluation that was done under other settings than those of now; for a report of what is there.
+///
+/// # Errors
+/// Settings that cannot be encoded.
+pub fn other_settings(experiment: &Experiment<'_>) -> anyhow::Result<Vec<String>> {
+    let Some(config) = &experiment.config.evaluate else { return Ok(Vec::new()) };
+    let mut inputs = Inputs::default();
+    inputs.settings("prompt", &experiment.config.data.prompt)?;
+    inputs.settings("precision", &experiment.config.model.precision)?;
+    inputs.settings("evaluate", config)?;
+    let stages = config.models.iter().flat_map(|model| config.sets.iter().map(move |set| stage_name(model, set)));
+    Ok(stages.filter_map(|stage| outdated(experiment, &stage, &inputs)).collect())
+}
+
+/// What has changed since a stage that evaluates was done, in words.
+pub(super) fn outdated(experiment: &Experiment<'_>, stage: &str, inputs: &Inputs) -> Option<String> {
+    let changed = stamp::changed(&experiment.folder.stamp(stage), inputs);
+    let file = experiment.source.file.display();
+    let words = || {
+        format!(
+            "{stage} was done with other settings ({}) and is shown as it was done; `monopass evaluate {file}` does it anew",
+            changed.join(", ")
+        )
+    };
+    (!changed.is_empty()).then(words)
+}
+
 fn write_tables(
     experiment: &Experiment<'_>,
     config: &EvaluateConfig,
@@ -281,9 +308,13 @@ fn write_tables(
     Ok(tables)
 }
 
-/// Writes a table in these formats, and then takes away what an earlier run wrote in others.
+/// Writes a table as JSON, which other commands read, and in these formats; then takes away what an earlier run wrote in others.
 pub(super) fn write_table(folder: &Path, table: &Table, formats: &[TableFormat]) -> anyhow::Result<()> {
-    for format in formats {
+    let mut formats = formats.to_vec();
+    if !formats.contains(&TableFormat::Json) {
+        formats.push(TableFormat::Json);
+    }
+    for format in &formats {
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
         write_whole(&path, table.render(*format).as_bytes())?;
     }

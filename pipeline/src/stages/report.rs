@@ -8,7 +8,7 @@ use evaluator::table::Table;
 
 use super::evaluate::{EVALUATIONS_FILE, OVERLAPS_FILE, tables_of};
 use super::overlap::Overlap;
-use super::{Experiment, answer, report_answers, report_layouts, report_queries};
+use super::{Experiment, answer, evaluate, report_answers, report_layouts, report_queries};
 use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::resolved::{to_value, to_yaml};
@@ -83,6 +83,9 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
     }
     let mut overlaps = overlaps;
     overlaps.extend(beside_tables::<Vec<Overlap>>(experiment, answer::OVERLAPS_FILE)?);
+    let mut other_settings = evaluate::other_settings(experiment)?;
+    other_settings.extend(answer::other_settings(experiment)?);
+    other_settings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut stages = Vec::new();
     for stage in experiment.stages() {
         let metrics = experiment.folder.train(&stage.name).join("metrics.jsonl");
@@ -114,7 +117,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         title: config.report.title.clone().unwrap_or_else(|| config.name.clone()),
         summary: config.report.notes.clone(),
         headlines,
-        warnings: overlaps.iter().map(Overlap::warning).collect(),
+        warnings: overlaps.iter().map(Overlap::warning).chain(other_settings).collect(),
         stages,
         trade_offs,
         differences,
@@ -171,7 +174,8 @@ fn headlines(evaluations: &[SetEvaluation]) -> Vec<Headline> {
         .iter()
         .flat_map(|evaluation| evaluation.rows.iter().map(move |row| (evaluation, row)))
         .filter_map(|(evaluation, row)| Some((evaluation, row, row.cost.as_ref()?.speedup.as_ref()?.median)))
-        .max_by(|a, b| a.2.total_cmp(&b.2));
+        .max_by(|a, b| a.2.total_cmp(&b.2))
+        .filter(|(.., speedup)| *speedup > 1.0);
     if let Some((evaluation, row, speedup)) = fastest {
         headlines.push(Headline {
             figure: format!("{speedup:.1}x"),

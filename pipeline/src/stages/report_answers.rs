@@ -86,7 +86,7 @@ pub fn headlines(evaluations: &[AnswerEvaluation], config: &AnswerConfig) -> any
             fastest = Some((speedup, row));
         }
     }
-    headlines.extend(fastest.map(|(speedup, row)| Headline {
+    headlines.extend(fastest.filter(|(speedup, _)| *speedup > 1.0).map(|(speedup, row)| Headline {
         figure: format!("{speedup:.2}x"),
         label: format!("{} on {set}", label(row)),
         detail: format!("faster than {}", label(base)),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 
 use crate::config::problem::Problem;
+use crate::paper_table::config::RunTable;
 
 /// An experiment file, and the values it is run with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +31,8 @@ pub struct SweepConfig {
     #[serde(default = "one")]
     pub jobs: usize,
     /// Table that is put together from all runs. Default `results`.
-    #[serde(default = "default_table")]
-    pub table: String,
+    #[serde(default)]
+    pub table: RunTable,
 }
 
 /// Values by key.
@@ -51,10 +52,6 @@ pub enum Over {
 
 fn default_output_dir() -> PathBuf {
     "runs".into()
-}
-
-fn default_table() -> String {
-    "results".into()
 }
 
 fn one() -> usize {

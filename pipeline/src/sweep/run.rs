@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use launch::PartProcess;
 use serde::{Deserialize, Serialize};
 
 use super::config::SweepConfig;
@@ -38,11 +39,11 @@ pub enum JobEnd {
 struct Running {
     job: usize,
     slot: usize,
-    child: Child,
+    process: PartProcess,
     started: Instant,
 }
 
-/// Runs all jobs; how each ended, in their order.
+/// Runs all jobs; how each ended, in their order. After a signal none is started, and those that work are asked to save and end.
 ///
 /// # Errors
 /// When a process cannot be started or a log not be written.
@@ -54,19 +55,19 @@ pub fn run_all(sweep: &SweepConfig, jobs: &[Job], program: &Path, stop: &StopFla
     loop {
         while running.len() < slots && next < jobs.len() && !stop.is_set() {
             let slot = (0..slots).find(|slot| running.iter().all(|r| r.slot != *slot)).unwrap_or(0);
-            let child = start(&jobs[next], program, slot, slots)?;
+            let process = start(&jobs[next], program, slot, slots)?;
             tracing::info!("{} started ({} of {})", jobs[next].name, next + 1, jobs.len());
-            running.push(Running { job: next, slot, child, started: Instant::now() });
+            running.push(Running { job: next, slot, process, started: Instant::now() });
             next += 1;
         }
         if running.is_empty() {
             return Ok(ends);
         }
         let mut still = Vec::new();
-        for mut process in running {
-            match process.child.try_wait().context("cannot wait for a run")? {
-                None => still.push(process),
-                Some(status) => ends[process.job] = ended(&jobs[process.job], status, process.started, stop),
+        for mut one in running {
+            match one.process.poll(stop.is_set()).context("cannot wait for a run")? {
+                None => still.push(one),
+                Some(status) => ends[one.job] = ended(&jobs[one.job], status, one.started, stop),
             }
         }
         running = still;
@@ -75,13 +76,13 @@ pub fn run_all(sweep: &SweepConfig, jobs: &[Job], program: &Path, stop: &StopFla
 }
 
 /// A run with its share of the cores, and a GPU of its own where there are several.
-fn start(job: &Job, program: &Path, slot: usize, slots: usize) -> anyhow::Result<Child> {
+fn start(job: &Job, program: &Path, slot: usize, slots: usize) -> anyhow::Result<PartProcess> {
     let folder = job.log.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     let log = File::create(&job.log).with_context(|| format!("cannot write `{}`", job.log.display()))?;
     let errors = log.try_clone().with_context(|| format!("cannot write `{}`", job.log.display()))?;
     let mut command = Command::new(program);
-    command.args(&job.arguments).stdin(Stdio::null()).stdout(log).stderr(errors);
+    command.args(&job.arguments).stdout(log).stderr(errors);
     if slots > 1 {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         if std::env::var_os("OMP_NUM_THREADS").is_none() {
@@ -92,7 +93,7 @@ fn start(job: &Job, program: &Path, slot: usize, slots: usize) -> anyhow::Result
             command.env("CUDA_VISIBLE_DEVICES", (slot as i64 % devices).to_string());
         }
     }
-    command.spawn().with_context(|| format!("cannot start `{}`", program.display()))
+    PartProcess::start(&mut command).with_context(|| format!("cannot start `{}`", program.display()))
 }
 
 fn ended(job: &Job, status: ExitStatus, started: Instant, stop: &StopFlag) -> JobEnd {

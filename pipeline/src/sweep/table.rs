@@ -42,9 +42,10 @@ fn add(table: &mut Table, name: &str, job: &Job, keys: &[&str]) -> anyhow::Resul
     if table.columns.is_empty() {
         table.columns.push(Column::text("run", "Run"));
         table.columns.extend(keys.iter().map(|key| Column::text(key, key.rsplit('.').next().unwrap_or(key))));
-        table.columns.extend(own.columns.iter().cloned());
         table.caption.clone_from(&own.caption);
     }
+    let before = 1 + keys.len();
+    let places = places(table, before, &own.columns);
     for note in own.notes {
         if !table.notes.contains(&note) {
             table.notes.push(note);
@@ -57,8 +58,40 @@ fn add(table: &mut Table, name: &str, job: &Job, keys: &[&str]) -> anyhow::Resul
         };
         let mut cells = vec![Cell::text(&job.name)];
         cells.extend(keys.iter().map(swept));
-        cells.extend(row);
+        cells.resize(table.columns.len(), Cell::Empty);
+        places.iter().zip(row).for_each(|(place, cell)| cells[*place] = cell);
         table.push(cells);
     }
     Ok(())
+}
+
+/// Where a run's columns stand, the first `before` being the sweep's own. A column that no run before had (measures may be what is swept) comes
+/// behind the others, and is empty in earlier rows.
+fn places(table: &mut Table, before: usize, own: &[Column]) -> Vec<usize> {
+    let mut places = Vec::new();
+    for column in own {
+        let known = table.columns[before..].iter().position(|other| other.key == column.key);
+        places.push(known.map_or(table.columns.len(), |place| before + place));
+        if known.is_none() {
+            table.columns.push(column.clone());
+            table.rows.iter_mut().for_each(|row| row.push(Cell::Empty));
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_told_apart_by_their_keys() {
+        let number = |key: &str| Column::number(key, key, 4, None);
+        let mut table = Table::new("results", "t", vec![Column::text("run", "Run"), Column::text("seed", "seed")]);
+        assert_eq!(places(&mut table, 2, &[number("ndcg"), number("seconds")]), [2, 3]);
+        table.push(vec![Cell::text("a"), Cell::text("1"), Cell::number(0.5), Cell::number(2.0)]);
+        assert_eq!(places(&mut table, 2, &[number("map"), number("ndcg"), number("seconds")]), [4, 2, 3]);
+        assert_eq!(table.rows[0].len(), 5);
+        assert!(matches!(table.rows[0][4], Cell::Empty));
+    }
 }
