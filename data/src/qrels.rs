@@ -16,7 +16,7 @@ pub struct Qrels {
 
 impl Qrels {
     /// Reads `query-id 0 document-id grade` (four columns, blanks or tabs) or BEIR's `query-id corpus-id score` with a
-    /// header; `#` starts a comment line. Gzip is unpacked.
+    /// header; a line that begins with `#` and is no such row is a comment. Gzip is unpacked.
     ///
     /// # Errors
     /// A row of another shape, a grade that is no integer, or a pair judged twice, each with file and line.
@@ -25,10 +25,12 @@ impl Qrels {
         let mut columns = None;
         files::for_each_line(path, |number, line| {
             let line = line.map_err(|message| DataError::malformed(path, number, message))?;
-            if line.starts_with('#') {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // A query's id may begin so too.
+            let is_row = || matches!(fields[..], [.., grade] if fields.len() <= 4 && grade.parse::<i32>().is_ok());
+            if line.starts_with('#') && !is_row() {
                 return Ok(ControlFlow::Continue(()));
             }
-            let fields: Vec<&str> = line.split_whitespace().collect();
             let is_header = columns.is_none() && fields.first() == Some(&"query-id");
             let wanted = *columns.get_or_insert(if is_header { 3 } else { fields.len() });
             if is_header {
@@ -149,15 +151,15 @@ mod tests {
 
     #[test]
     fn both_layouts_and_round_trip() {
-        let trec = read("# made by hand\n2 0 d1 1\n2 Q0 d2 -1\n1\t0\td1\t3\n").unwrap();
+        let trec = read("# made by hand\n2 0 d1 1\n2 Q0 d2 -1\n1\t0\td1\t3\n#3 0 d1 2\n").unwrap();
         assert_eq!(trec.grade("2", "d2"), Some(-1));
-        assert_eq!(trec.queries().collect::<Vec<_>>(), ["2", "1"]);
-        let beir = read("query-id\tcorpus-id\tscore\n2\td1\t1\n2\td2\t-1\n1\td1\t3\n").unwrap();
+        assert_eq!(trec.queries().collect::<Vec<_>>(), ["2", "1", "#3"], "a comment is no row, an id may begin as one");
+        let beir = read("query-id\tcorpus-id\tscore\n2\td1\t1\n2\td2\t-1\n1\td1\t3\n#3\td1\t2\n").unwrap();
         assert_eq!(trec, beir);
         let folder = tempfile::tempdir().unwrap();
         trec.write(&folder.path().join("out")).unwrap();
         assert_eq!(Qrels::read(&folder.path().join("out")).unwrap(), trec);
-        assert_eq!(trec.len(), 3);
+        assert_eq!(trec.len(), 4);
     }
 
     #[test]

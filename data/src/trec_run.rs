@@ -34,7 +34,8 @@ impl TrecRun {
         Self { tag: tag.into(), ..Self::default() }
     }
 
-    /// Reads six columns separated by blanks or tabs; `#` starts a comment line. Gzip is unpacked.
+    /// Reads six columns separated by blanks or tabs; a line that begins with `#` and has another number of them is a comment. Gzip is
+    /// unpacked.
     ///
     /// # Errors
     /// A row of another shape, a rank or score that is no (finite) number, or a document twice for one query, each with
@@ -44,10 +45,11 @@ impl TrecRun {
         let mut seen: HashSet<(String, String)> = HashSet::new();
         files::for_each_line(path, |number, line| {
             let line = line.map_err(|message| DataError::malformed(path, number, message))?;
-            if line.starts_with('#') {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // A query's id may begin so too.
+            if line.starts_with('#') && fields.len() != 6 {
                 return Ok(ControlFlow::Continue(()));
             }
-            let fields: Vec<&str> = line.split_whitespace().collect();
             let [query, _, document, rank, score, tag] = fields[..] else {
                 let message = format!("{} columns, wanted 6 (query, Q0, document, rank, score, tag)", fields.len());
                 return Err(DataError::malformed(path, number, message));
@@ -186,6 +188,12 @@ mod tests {
         assert_eq!(ids, ["d", "a", "c", "b"]);
         assert!(entries.windows(2).all(|pair| (pair[0].score as f32) > (pair[1].score as f32)), "{entries:?}");
         assert_eq!(entries.iter().map(|e| e.rank).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_query_id_may_begin_as_a_comment_does() {
+        let run = read("# made by hand\n#1 Q0 a 1 5 t\nq Q0 a 1 5 t\n").unwrap();
+        assert_eq!(run.queries().collect::<Vec<_>>(), ["#1", "q"]);
     }
 
     #[test]

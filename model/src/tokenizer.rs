@@ -125,6 +125,14 @@ impl Tokenizer {
         }
     }
 
+    /// Where each token of [`Self::encode`]'s, special ones left out, ends in `text`: byte positions in the text as it was given, whatever a
+    /// normaliser makes of it. One inside a character is that character's end.
+    pub fn token_ends(&self, text: &str) -> Result<Vec<usize>, ModelError> {
+        let encode = || self.inner.tokenizer.encode(text, false).map_err(|error| error.to_string());
+        let encoding = guarded(encode).map_err(|problem| self.problem(problem))?;
+        Ok(encoding.get_offsets().iter().map(|(_, end)| *end).collect())
+    }
+
     /// Text. Ids outside the vocabulary are left out.
     pub fn decode(&self, ids: &[i64], skip_special_tokens: bool) -> Result<String, ModelError> {
         let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();

@@ -297,11 +297,19 @@ fn lora_trains_exports_and_merges() {
     place.run(&["train", "tiny.yaml", "--set", "train.lora={r: 2}", "--set", "train.max_steps=2"]).expect_code(0);
     let adapter = place.path("runs/tiny/model/first/adapter");
     assert!(adapter.join("adapter_model.safetensors").exists());
+    let note = |folder: &str| {
+        serde_json::from_str::<serde_json::Value>(&place.read(&format!("{folder}/monopass.json"))).unwrap()
+    };
+    let (of_model, of_adapter) = (note("runs/tiny/model/first"), note("runs/tiny/model/first/adapter"));
+    for key in ["prompt", "prompt_hash", "trained_queries"] {
+        assert!(!of_model[key].is_null() && of_model[key] == of_adapter[key], "{key}");
+    }
     let arguments = ["merge", "--model", "runs/tiny/model/first/adapter", "--out", "merged", "--precision", "fp32"];
     place.run(&arguments).expect_code(0);
     let merged = place.run(&["inspect", "merged", "--json"]).expect_code(0).json();
     let base = place.run(&["inspect", "model", "--json"]).expect_code(0).json();
     assert_eq!(merged["parameters"], base["parameters"]);
+    assert_eq!(note("merged")["prompt_hash"], of_model["prompt_hash"]);
 
     let onto_itself = ["merge", "--model", "runs/tiny/model/first/adapter", "--out", "runs/tiny/model/first/adapter"];
     let refused = place.run(&onto_itself).expect_code(2).stderr;

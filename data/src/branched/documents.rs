@@ -28,7 +28,8 @@ impl DocumentsConfig {
         result
     }
 
-    /// A text file: one document, or one for each heading of the first level (` = Title = `, as in WikiText).
+    /// A text file: one document, or one for each heading of the first level (` = Title = `, as in WikiText). Lower headings (` = = Part = = `) are
+    /// no paragraphs.
     fn read_plain(&self, sink: &mut TextSink<'_>) -> Result<(), DataError> {
         let bytes = files::read_bytes(&self.path)?;
         let text = std::str::from_utf8(&bytes)
@@ -37,6 +38,7 @@ impl DocumentsConfig {
             let line = line.trim();
             line.starts_with("= ") && line.ends_with(" =") && !line.starts_with("= =")
         };
+        let is_lower_heading = |line: &str| line.trim().starts_with("= = ") && line.trim().ends_with(" = =");
         let mut document = String::new();
         let mut begins = 1;
         for (number, line) in text.lines().enumerate() {
@@ -46,6 +48,8 @@ impl DocumentsConfig {
                 }
                 document.clear();
                 begins = number as u64 + 1;
+            } else if is_lower_heading(line) {
+                sink.report.note("headings left out", 1);
             } else {
                 document.push_str(line);
                 document.push('\n');
@@ -69,6 +73,9 @@ impl DocumentsConfig {
             let kept = self.max_paragraph_words.unwrap_or(usize::MAX).min(words.len());
             sink.report.note("paragraphs cut", u64::from(kept < words.len()));
             paragraphs.push((words[..kept].join(" "), kept));
+        }
+        if paragraphs.is_empty() {
+            sink.report.drop_sample("no paragraph long enough");
         }
         for (number, piece) in pieces(&paragraphs, self.max_words).enumerate() {
             let Some(text) = self.text(format!("{id}-{number}"), piece) else {
@@ -159,6 +166,7 @@ mod tests {
             serde_json::json!({"text": "one line of five words\nanother line of five words\na third one, five words"}),
             serde_json::json!({"text": "Heading\n\nonly one paragraph of text here"}),
             serde_json::json!({"title": "nothing"}),
+            serde_json::json!({"text": "too short"}),
         ];
         std::fs::write(&path, rows.map(|row| row.to_string() + "\n").concat()).unwrap();
         let (texts, report) = load(&set(&path, "")).unwrap();
@@ -167,7 +175,8 @@ mod tests {
         assert_eq!(texts[0].branches.len(), 3);
         assert_eq!(texts[0].branches[2].answers, [paragraph(4)]);
         assert_eq!(texts[1].branches.len(), 1);
-        assert_eq!((report.read, report.kept, report.dropped["too few paragraphs"]), (4, 2, 1));
+        assert_eq!((report.read, report.kept, report.dropped["too few paragraphs"]), (5, 2, 1));
+        assert_eq!(report.dropped["no paragraph long enough"], 1, "every row is kept or counted");
         assert_eq!(report.malformed.len(), 1);
 
         let (texts, _) = load(&set(&path, r#", "max_words": 12, "background_paragraphs": 1"#)).unwrap();
@@ -182,9 +191,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wiki.txt");
         let body = "first paragraph of five words\nsecond paragraph of five words\nthird paragraph of five words\n";
-        std::fs::write(&path, format!(" = One = \n{body} = = Part = = \n = Two = \n{body}")).unwrap();
-        let (texts, _) = load(&set(&path, "")).unwrap();
+        let part = " = = A part of One = = \n";
+        std::fs::write(&path, format!(" = One = \n{body}{part} = Two = \n{body}")).unwrap();
+        let (texts, report) = load(&set(&path, "")).unwrap();
         assert_eq!(texts.len(), 2);
-        assert_eq!(texts[1].branches.len(), 1);
+        assert_eq!([texts[0].branches.len(), texts[1].branches.len()], [1, 1]);
+        assert_eq!(report.notes["headings left out"], 1);
     }
 }

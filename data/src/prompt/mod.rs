@@ -201,16 +201,22 @@ impl PromptBuilder {
         if ids.len() <= limit {
             return Ok(text.to_owned());
         }
-        let mut kept = limit;
-        while kept > 0 {
-            let shown = self.tokenizer.decode(&ids[..kept], false)?;
-            let shown = shown.trim();
-            // A character of several tokens cut in two decodes to a replacement; and the shown text must itself be a
-            // start of the text, whatever a tokenizer's decoder tidies up.
-            if !shown.is_empty() && text.starts_with(shown) && self.tokenizer.encode(shown, false)?.len() <= limit {
+        let mut ends = None;
+        for kept in (1..=limit).rev() {
+            let decoded = self.tokenizer.decode(&ids[..kept], false)?;
+            let mut shown = decoded.trim();
+            // The shown text must be a start of the text itself. What is decoded is none where a normaliser has changed a character, a
+            // decoder tidies up, or a character of several tokens is cut in two.
+            if !text.starts_with(shown) {
+                let ends = match &ends {
+                    Some(ends) => ends,
+                    None => ends.insert(self.tokenizer.token_ends(text)?),
+                };
+                shown = ends.get(kept - 1).and_then(|end| text.get(..*end)).unwrap_or_default().trim();
+            }
+            if !shown.is_empty() && self.tokenizer.encode(shown, false)?.len() <= limit {
                 return Ok(shown.to_owned());
             }
-            kept -= 1;
         }
         Ok(String::new())
     }

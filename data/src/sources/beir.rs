@@ -70,6 +70,7 @@ impl BeirConfig {
                 run: TrecRun::read(run)?,
                 run_path: run.clone(),
                 qrels: Some(qrels),
+                only_judged: true,
                 corpus: self.file("corpus.jsonl"),
                 queries: self.file("queries.jsonl"),
                 origin: "beir",

@@ -137,7 +137,10 @@ impl SquadConfig {
             if !self.place_gold(&mut list, gold, sink) {
                 continue;
             }
-            let passages = list.iter().map(|&(place, score)| passage(&contexts[place], score, place == gold)).collect();
+            let passages = list
+                .iter()
+                .map(|&(place, score)| passage(&contexts[place], score, contexts[place].text == contexts[gold].text))
+                .collect();
             let sample = RankingSample {
                 query_id: question.id.clone(),
                 query: question.question.trim().to_owned(),

@@ -32,6 +32,7 @@ impl TrecConfig {
             run: TrecRun::read(&self.run)?,
             run_path: self.run.clone(),
             qrels: self.qrels.as_deref().map(Qrels::read).transpose()?,
+            only_judged: false,
             corpus: self.corpus.clone(),
             queries: self.queries.clone(),
             origin: "trec",
@@ -45,6 +46,8 @@ pub(super) struct Inputs {
     pub(super) run: TrecRun,
     pub(super) run_path: PathBuf,
     pub(super) qrels: Option<Qrels>,
+    /// Whether queries without judgements are left out.
+    pub(super) only_judged: bool,
     pub(super) corpus: PathBuf,
     pub(super) queries: PathBuf,
     pub(super) origin: &'static str,
@@ -73,6 +76,10 @@ impl Inputs {
                 sink.report.drop_sample("query of the run without text");
                 continue;
             };
+            if self.only_judged && self.qrels.as_ref().is_some_and(|qrels| qrels.judged(query_id).is_none()) {
+                sink.report.drop_sample("query without judgements");
+                continue;
+            }
             let ranked = self.run.ranked(query_id).unwrap_or_default();
             let passages: Vec<_> = ranked
                 .iter()

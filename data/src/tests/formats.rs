@@ -120,6 +120,14 @@ fn beir_folder_with_bm25_and_common_options() {
     assert_eq!(report.notes["candidates beyond top_k"], 10);
     assert_eq!(report.notes["qrels for unknown documents"], 1);
     assert_eq!(report.dropped["query without judgements"], 1);
+    // A first stage made elsewhere ranks all queries of the file.
+    let run = folder.path().join("run.txt");
+    std::fs::write(&run, "1 Q0 d07 1 2.0 t\n3 Q0 d01 1 2.0 t\n2 Q0 d02 1 2.0 t\n").unwrap();
+    let source =
+        BeirConfig { path: folder.path().to_owned(), split: "test".into(), run: Some(run), num_candidates: 10 };
+    let (of_run, report) = load(&set(SourceConfig::Beir(source))).unwrap();
+    assert_eq!(of_run.iter().map(|sample| sample.query_id.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(report.dropped["query without judgements"], 1);
     config.require_target = true;
     config.shuffle_candidates = Some(ShuffleConfig { seed: 3 });
     let (shuffled, report) = load(&config).unwrap();

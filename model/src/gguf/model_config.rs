@@ -98,13 +98,21 @@ fn rope_scaling(file: &GgufFile, prefix: &str, head_dim: i64, theta: f64) -> Res
     }
     let key = format!("{prefix}.rope.scaling.type");
     match metadata.text(&key)? {
-        None | Some("none") => Ok(None),
-        Some("linear") => {
-            let factor = metadata.float(&format!("{prefix}.rope.scaling.factor"))?.unwrap_or(1.0);
-            Ok(Some(json!({"rope_type": "linear", "factor": factor})))
-        }
+        Some("none") => Ok(None),
+        None | Some("linear") => linear_scaling(metadata, prefix),
         Some(other) => Err(GgufError::Value { key, got: other.into(), wanted: "none or linear" }),
     }
+}
+
+/// What llama.cpp reads where no type is given; files of its first years have the factor under `scale_linear`. A factor of 0 is none.
+fn linear_scaling(metadata: Metadata<'_>, prefix: &str) -> Result<Option<Value>, GgufError> {
+    let named = |name: &str| metadata.float(&format!("{prefix}.rope.{name}"));
+    let factor = match named("scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => named("scale_linear")?,
+    };
+    let factor = factor.filter(|factor| *factor != 0.0 && *factor != 1.0);
+    Ok(factor.map(|factor| json!({"rope_type": "linear", "factor": factor})))
 }
 
 /// Llama 3's scaling is stored as its result, a divisor per frequency. All released models have the same ramp, only
@@ -129,4 +137,26 @@ fn llama3_scaling(divisors: &[f32], head_dim: i64, theta: f64) -> Result<Value, 
     }
     Ok(json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192}))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::gguf::metadata::MetadataValue;
+
+    #[test]
+    fn positions_are_scaled_without_a_type_too() {
+        let factor = |entries: &[(&str, f64)]| {
+            let entry = |(name, value): &(&str, f64)| (format!("llama.rope.{name}"), MetadataValue::Float(*value));
+            let metadata: BTreeMap<_, _> = entries.iter().map(entry).collect();
+            linear_scaling(Metadata(&metadata), "llama").unwrap().map(|scaling| scaling["factor"].as_f64().unwrap())
+        };
+        assert_eq!(factor(&[("scaling.factor", 2.0)]), Some(2.0));
+        assert_eq!(factor(&[("scale_linear", 4.0)]), Some(4.0));
+        assert_eq!(factor(&[("scale_linear", 4.0), ("scaling.factor", 1.0)]), None);
+        assert_eq!(factor(&[("scaling.factor", 0.0)]), None);
+        assert_eq!(factor(&[]), None);
+    }
 }

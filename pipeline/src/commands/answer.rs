@@ -32,8 +32,9 @@ pub fn run(args: &AnswerArgs) -> anyhow::Result<()> {
         model_source::give_columns(&mut loaded, &rope)?;
     }
     let prompts = BranchPrompts::new(loaded.tokenizer.clone(), prompt_config(args, &loaded)?)?;
-    let background = background(&args.background)?;
-    let questions = args.questions.iter().enumerate().map(|(number, text)| prompts.question(number + 1, text));
+    // As in training: a file's last line break is no part of the text.
+    let background = background(&args.background)?.trim().to_owned();
+    let questions = args.questions.iter().enumerate().map(|(number, text)| prompts.question(number + 1, text.trim()));
     let prompt = AnswerPrompt {
         id: "the text".into(),
         background: prompts.background(&background)?,

@@ -127,7 +127,7 @@ fn copy_model(folder: &Path, out: &Path) -> anyhow::Result<()> {
     let mut files = files(folder)?;
     files.retain(|file| {
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-        ["safetensors", "json", "jinja"].contains(&extension) && file.file_name() != Some(NOTE_FILE.as_ref())
+        ["safetensors", "json", "jinja"].contains(&extension)
     });
     if !files.iter().any(|file| file.file_name() == Some(CONFIG.as_ref())) {
         return Err(InputError::new(

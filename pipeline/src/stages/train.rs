@@ -269,11 +269,11 @@ fn write_model(
         if loaded.model.lora_config().is_some() {
             // An adapter that was trained on belongs to the same model as before.
             let base = model::folder::base_of(&loaded.folder)?.unwrap_or_else(|| loaded.folder.clone());
-            let base = base.display().to_string();
-            loaded.model.save(
-                &partial.join("adapter"),
-                &SaveOptions { kind: None, merge_lora: false, adapter_only: Some(base) },
-            )?;
+            let (base, adapter) = (base.display().to_string(), partial.join("adapter"));
+            loaded.model.save(&adapter, &SaveOptions { kind: None, merge_lora: false, adapter_only: Some(base) })?;
+            // Whoever reads the adapter reads it with the same prompt, and is told of queries that it has learned from.
+            note.weights = ModelNote::hash_weights(&adapter)?;
+            note.write(&adapter)?;
         }
         note.weights = ModelNote::hash_weights(partial)?;
         note.write(partial)?;

@@ -128,7 +128,19 @@ impl QuoraConfig {
                 if first.is_empty() || second.is_empty() {
                     return report.malformed_sample(&self.path, line, "a pair without one of its questions");
                 }
-                questions.add(line, first, second, duplicate != "0", report);
+                let duplicate = match duplicate.to_ascii_lowercase().as_str() {
+                    "1" | "1.0" | "true" => true,
+                    "0" | "0.0" | "false" => false,
+                    "" => {
+                        report.note("pairs without a label, taken as duplicates", 1);
+                        true
+                    }
+                    other => {
+                        let message = format!("`is_duplicate` is `{other}`, wanted 0 or 1");
+                        return report.malformed_sample(&self.path, line, message);
+                    }
+                };
+                questions.add(line, first, second, duplicate, report);
                 Ok(())
             },
         )?;
