@@ -22,6 +22,8 @@ pub struct LaunchPlan {
     pub max_restarts: usize,
     /// Exit codes after which starting again would only fail again.
     pub final_codes: Vec<i32>,
+    /// Exit code of a rank that saved and ended because it, or a rank of another host, was asked to.
+    pub stopped_code: Option<i32>,
     /// Folder for what each rank writes to its standard error, a file a rank and start; none when absent.
     pub log_dir: Option<PathBuf>,
 }
@@ -67,6 +69,7 @@ impl LaunchPlan {
             grace: Duration::from_secs(30),
             max_restarts: 0,
             final_codes: Vec::new(),
+            stopped_code: None,
             log_dir: None,
         }
     }
@@ -140,6 +143,12 @@ impl LaunchPlan {
                 "not given".to_owned(),
                 "the same free port on every host when `nnodes` is above 1",
             ),
+            // Each launcher would count its starts by itself, and ranks of different counts never find each other.
+            Hosts::Fixed { nnodes: 2.., .. } if self.max_restarts > 0 => wrong(
+                "max_restarts",
+                self.max_restarts.to_string(),
+                "0 where hosts are told their numbers; hosts that meet (`--rdzv-endpoint`) start again together",
+            ),
             Hosts::Meet(Rendezvous { min_nodes, max_nodes, .. }) if *min_nodes == 0 || min_nodes > max_nodes => {
                 wrong("nnodes", format!("{min_nodes}:{max_nodes}"), "MIN:MAX with MIN at least 1 and at most MAX")
             }
@@ -198,6 +207,8 @@ mod tests {
         let plan = LaunchPlan { hosts: two_hosts(0, None), ..LaunchPlan::local(vec!["true".to_owned()], 1) };
         assert!(refused(plan.clone()).starts_with("`master_port` is not given"));
         assert!(refused(LaunchPlan { hosts: two_hosts(2, Some(1)), ..plan.clone() }).starts_with("`node_rank` is 2"));
+        let again = LaunchPlan { hosts: two_hosts(0, Some(1)), max_restarts: 3, ..plan.clone() };
+        assert!(refused(again).starts_with("`max_restarts` is 3, wanted 0 where hosts are told their numbers"));
         assert!(refused(LaunchPlan { nproc_per_node: 0, ..plan }).starts_with("`nproc_per_node` is 0"));
         let plan = LaunchPlan::local(Vec::new(), 1);
         let error = plan.processes(&plan.fixed_place(0).unwrap().unwrap()).unwrap_err();

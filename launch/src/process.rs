@@ -73,12 +73,16 @@ impl RankProcess {
         (self, status)
     }
 
-    /// The failure of a process that has ended.
-    pub async fn failure(&mut self, status: ExitStatus) -> LaunchError {
+    /// Waits until what a process that has ended wrote to its standard error is passed on.
+    pub async fn last_words(&mut self) {
         if let Some(reader) = self.reader.take() {
             // A grandchild may hold the pipe open; its lines are not waited for.
             let _ = tokio::time::timeout(std::time::Duration::from_secs(1), reader).await;
         }
+    }
+
+    /// The failure of a process that has ended.
+    pub fn failure(&self, status: ExitStatus) -> LaunchError {
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("exited with code {code}"),
             (None, Some(signal)) => format!("was ended by signal {signal}"),

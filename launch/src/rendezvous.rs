@@ -4,9 +4,9 @@
 //! when the last allowed host has come, or, with enough of them, after a last call. Ranks count on over the seats. A failure
 //! anywhere, a host that falls silent, or a newcomer while seats are free ends the round for all, and they meet for the next.
 //!
-//! The store lives in the launcher that can bind the endpoint's address; a run cannot outlive that host.
+//! The store lives in the launcher that can bind the endpoint's address. Hosts that lose it wait for another one there, whose rounds begin anew.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -88,12 +88,15 @@ pub(crate) struct Meeting {
     store: Arc<Mutex<Store>>,
     serves: bool,
     address: String,
+    /// Of the store: one that was begun anew knows no earlier rounds.
+    store_id: String,
 }
 
 impl Meeting {
     /// Serves the store, or connects to it.
     pub fn open(rendezvous: &Rendezvous) -> Result<Self, LaunchError> {
         let (host, port) = (rendezvous.host.as_str(), rendezvous.port);
+        check_reachable(rendezvous)?;
         let listener = TcpListener::bind((host, port)).ok();
         let serves = listener.is_some();
         let limits = Limits { connect: rendezvous.join_timeout, answer: rendezvous.keep_alive };
@@ -103,7 +106,11 @@ impl Meeting {
         };
         let store = store.map_err(|source| lost(rendezvous, source))?;
         let address = own_address(host, port).unwrap_or_else(|| host.to_owned());
-        let meeting = Self { rendezvous: rendezvous.clone(), store: Arc::new(Mutex::new(store)), serves, address };
+        let (rendezvous, store) = (rendezvous.clone(), Arc::new(Mutex::new(store)));
+        let mut meeting = Self { rendezvous, store, serves, address, store_id: String::new() };
+        let own = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
+        meeting.replace("store", "", &own)?;
+        meeting.store_id = meeting.get("store")?.unwrap_or_default();
         meeting.replace("round", "", "0")?;
         Ok(meeting)
     }
@@ -198,6 +205,11 @@ impl Meeting {
         Ok(self.get("round")?.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
+    /// Whether both are of one store, and count the same rounds.
+    pub fn is_that_of(&self, other: &Self) -> bool {
+        self.store_id == other.store_id
+    }
+
     /// The round is over; whoever says so first begins the next one.
     pub fn advance(&self, number: u64) -> Result<(), LaunchError> {
         self.replace("round", &number.to_string(), &(number + 1).to_string())
@@ -270,6 +282,25 @@ impl Wait<'_> {
             }
             std::thread::sleep(POLL);
         }
+    }
+}
+
+/// A name that is the loopback address on its own host, as some systems have it, would be served to nobody else.
+fn check_reachable(rendezvous: &Rendezvous) -> Result<(), LaunchError> {
+    let host = rendezvous.host.as_str();
+    let is_name = host.parse::<IpAddr>().is_err() && host != "localhost";
+    if rendezvous.max_nodes < 2 || !is_name {
+        return Ok(());
+    }
+    let address = TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr()).map(|address| address.ip());
+    match address {
+        Ok(address) if address.is_loopback() => Err(LaunchError::Plan {
+            name: "rdzv_endpoint",
+            got: format!("`{host}`, which is {address} on this host"),
+            wanted: "an address at which the other hosts reach it, as `hostname -I` prints it",
+        }),
+        // Not this host's, or reachable.
+        _ => Ok(()),
     }
 }
 

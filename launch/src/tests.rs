@@ -113,6 +113,39 @@ fn a_newcomer_is_taken_in_while_there_is_room() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// The ranks of all hosts save and end when one host is asked to leave; the hosts that were not asked meet again, and no restart is counted.
+#[test]
+fn ranks_that_were_stopped_from_elsewhere_start_again() {
+    let (folder, rendezvous) = (folder("stopped"), meet(2, 2));
+    let script = format!(
+        "echo $TORCHELASTIC_RESTART_COUNT >> {}/starts; [ $TORCHELASTIC_RESTART_COUNT = 1 ] || exit 130",
+        folder.display()
+    );
+    let plan = |rendezvous: &Rendezvous| LaunchPlan {
+        max_restarts: 0,
+        final_codes: vec![130],
+        stopped_code: Some(130),
+        ..host(rendezvous, 1, &script)
+    };
+    let (one, two) = (start(plan(&rendezvous)), start(plan(&rendezvous)));
+    one.join().unwrap().unwrap();
+    two.join().unwrap().unwrap();
+    assert_eq!(lines(&folder, "starts"), "0 0 1 1");
+    // Alone there is nobody else who could have been asked.
+    let error = launch(&plan(&meet(1, 1))).unwrap_err();
+    assert!(matches!(error, LaunchError::RankFailed { code: Some(130), .. }), "{error}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_store_that_was_begun_anew_is_known_by_its_name() {
+    let rendezvous = meet(1, 2);
+    let first = Meeting::open(&rendezvous).unwrap();
+    assert!(first.is_that_of(&Meeting::open(&rendezvous).unwrap()), "a second connection");
+    let elsewhere = Meeting::open(&meet(1, 2)).unwrap();
+    assert!(!elsewhere.is_that_of(&first));
+}
+
 #[test]
 fn too_few_hosts_are_told() {
     let rendezvous = Rendezvous { join_timeout: Duration::from_secs(1), ..meet(2, 3) };

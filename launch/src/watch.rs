@@ -48,12 +48,15 @@ async fn watch(plan: &LaunchPlan) -> Result<(), LaunchError> {
                 (round.place(), Some((round.number, watch)))
             }
         };
+        let several = place.world_size > plan.nproc_per_node;
         let (number, mut news) = round.unzip();
         let ended = watch_one(plan, &place, news.as_mut(), &mut signals).await;
         let again = match &ended {
             // Who asked for an end while ranks were being ended must not see them start again.
             _ if signals.came => false,
             Err(LaunchError::Newcomer) => true,
+            // One host was asked to leave; all ranks saved, and the others go on without it.
+            Err(error) if several && was_stopped(plan, error) => true,
             Err(error) if starting_again_may_help(plan, error) && restarts < plan.max_restarts => {
                 restarts += 1;
                 true
@@ -82,6 +85,12 @@ async fn leave(plan: &LaunchPlan, watch: Option<RoundWatch>) {
     }
 }
 
+/// A rank saved and ended, as one does whose fellow on another host was asked to. Hosts that are told their numbers cannot do without one.
+fn was_stopped(plan: &LaunchPlan, error: &LaunchError) -> bool {
+    let stopped = |code: &Option<i32>| code.is_some() && *code == plan.stopped_code;
+    matches!((&plan.hosts, error), (Hosts::Meet(_), LaunchError::RankFailed { code, .. }) if stopped(code))
+}
+
 fn starting_again_may_help(plan: &LaunchPlan, error: &LaunchError) -> bool {
     match error {
         LaunchError::RankFailed { code, .. } => !code.is_some_and(|code| plan.final_codes.contains(&code)),
@@ -103,9 +112,12 @@ async fn meet(
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     let mut joining = tokio::task::spawn_blocking(move || {
-        // A connection that broke is made anew.
+        // A connection that broke is made anew; the store may be another one then, whose rounds begin at 0.
+        let before = meeting.clone();
         let meeting = meeting.filter(Meeting::answers).map_or_else(|| Meeting::open(&rendezvous), Ok)?;
-        if let Some(number) = over {
+        if let (Some(number), Some(before)) = (over, before)
+            && meeting.is_that_of(&before)
+        {
             meeting.advance(number)?;
         }
         let round = meeting.join(nproc_per_node, &asked)?;
@@ -174,7 +186,10 @@ async fn watch_one(
                 Some(Ok((process, status))) => {
                     let first = ending.error.is_none();
                     ending.ended(process, status?).await;
-                    if let (true, Some(error), Some(round)) = (first, &ending.error, &round) {
+                    if let (true, Some(error), Some(round)) = (first, &ending.error, &round)
+                        // The other hosts' ranks were stopped as well.
+                        && !was_stopped(plan, error)
+                    {
                         round.failed(error.to_string(), !starting_again_may_help(plan, error));
                     }
                 }
@@ -231,10 +246,11 @@ impl Ending {
         self.groups.retain(|group| group.rank != rank);
         // What it started and left behind.
         process.group.signal(Signal::KILL);
+        process.last_words().await;
         if status.success() || self.error.is_some() {
             return;
         }
-        self.error = Some(process.failure(status).await);
+        self.error = Some(process.failure(status));
         if !self.groups.is_empty() {
             tracing::warn!("rank {rank} failed; ending the others");
         }

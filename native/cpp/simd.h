@@ -27,9 +27,9 @@ inline float number(bf16 x) {
   std::memcpy(&value, &bits, sizeof(value));
   return value;
 }
-// 2^x, relative error below 2e-7; 0 below -149.
+// 2^x, relative error below 2e-7; 0 below -149. NaN stays NaN: of two operands the processor takes the second then.
 inline Vec exp2_ps(Vec x) {
-  x = larger(x, all(-200.f));
+  x = larger(all(-200.f), x);
   const Vec n = nearest_integer(x);
   const Vec f = x - n;
   // Taylor series of 2^f on [-0.5, 0.5].

@@ -82,7 +82,7 @@ pub enum Command {
     ///
     /// Each stage leaves a stamp with the hashes of what it was made from (settings, data files, weights); a stage whose
     /// stamp still fits is skipped with a line saying so. Training that was interrupted resumes from its last checkpoint,
-    /// bit for bit.
+    /// on a CPU bit for bit.
     #[command(
         after_help = "Examples:\n  monopass run configs/quickstart.yaml\n  monopass run configs/quickstart.yaml --dry-run\n  monopass run FILE --set train.max_steps=10 --set name=short\n  monopass run FILE --set train.stages.first.learning_rate=1e-4 --force"
     )]

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -112,15 +113,16 @@ impl RunFolder {
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot open `{}`", path.display()))?;
-        match file.try_lock() {
+        let patience = patience();
+        match lock_within(&file, patience) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&path).unwrap_or_default();
-                return Err(UsageError::new(
-                    format!("`{}` is in use by another run (process {})", self.root.display(), holder.trim()),
-                    "wait for it, or give this run a name of its own: `--set name=other`",
-                )
-                .into());
+                let message = format!("`{}` is in use by another run (process {})", self.root.display(), holder.trim());
+                // Starting again may find it free.
+                anyhow::ensure!(patience.is_zero(), "{message} after {} s", patience.as_secs());
+                let hint = "wait for it, or give this run a name of its own: `--set name=other`";
+                return Err(UsageError::new(message, hint).into());
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock `{}`", path.display()));
@@ -130,6 +132,30 @@ impl RunFolder {
             .and_then(|()| write!(file, "{}", std::process::id()))
             .with_context(|| format!("cannot write `{}`", path.display()))?;
         Ok(FolderLock { _file: file })
+    }
+}
+
+/// How long to wait for another's lock. Ranks that are started again, and those of several hosts, may find that of a host which is lost: a file
+/// system takes it away when its lease ends (NFS: 90 s).
+fn patience() -> Duration {
+    let of = |name: &str| std::env::var(name).ok();
+    let again = of("TORCHELASTIC_RESTART_COUNT").is_some_and(|count| count.trim() != "0");
+    let several_hosts = of("LOCAL_WORLD_SIZE").is_some_and(|local| of("WORLD_SIZE").is_some_and(|all| all != local));
+    Duration::from_secs(if again || several_hosts { 150 } else { 0 })
+}
+
+fn lock_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    let (began, mut told) = (Instant::now(), None);
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < patience => {
+                told.get_or_insert_with(|| {
+                    tracing::info!("the run's folder is locked; waiting up to {patience:?} for it")
+                });
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            other => return other,
+        }
     }
 }
 
@@ -154,5 +180,17 @@ mod tests {
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
         drop(lock);
         folder.lock().unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_given_up_in_time_is_taken() {
+        let out = tempfile::tempdir().unwrap();
+        let path = out.path().join("lock");
+        let (held, wanted) = (File::create(&path).unwrap(), File::open(&path).unwrap());
+        held.lock().unwrap();
+        assert!(matches!(lock_within(&wanted, Duration::ZERO), Err(TryLockError::WouldBlock)));
+        let waits = std::thread::spawn(move || lock_within(&wanted, Duration::from_secs(60)).is_ok());
+        drop(held);
+        assert!(waits.join().unwrap());
     }
 }

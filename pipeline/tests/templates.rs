@@ -26,7 +26,7 @@ fn run_slurm(name: &str) -> String {
     tool("srun", "while [ \"${1#--}\" != \"$1\" ]; do echo \"srun $1\"; shift; done; exec \"$@\"");
     tool(
         "monopass",
-        "echo \"$@\" RANK=${RANK-} LOCAL_RANK=${LOCAL_RANK-} WORLD_SIZE=${WORLD_SIZE-} OMP=${OMP_NUM_THREADS-} $MASTER_ADDR:$MASTER_PORT",
+        "echo \"$@\" RANK=${RANK-} LOCAL_RANK=${LOCAL_RANK-} WORLD_SIZE=${WORLD_SIZE-} OMP=${OMP_NUM_THREADS-} ${MASTER_ADDR-}:${MASTER_PORT-}",
     );
     let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
@@ -53,20 +53,21 @@ fn run_slurm(name: &str) -> String {
 fn slurm_starts_a_launcher_a_node() {
     let said = run_slurm("slurm.sbatch");
     let said = said.strip_prefix("srun --kill-on-bad-exit=1\nsrun --cpus-per-task=8\n").expect(&said);
-    assert!(said.starts_with("launch --nnodes 2 --node-rank 1 --nproc-per-node gpu --master-addr node7"), "{said}");
+    assert!(
+        said.starts_with("launch --nnodes 2 --rdzv-endpoint node7:29400 --rdzv-id 99 --nproc-per-node gpu"),
+        "{said}"
+    );
     assert!(said.contains("-- train my file.yaml"), "{said}");
     refused_for_the_file_alone(&[
         "launch",
         "--nnodes",
-        "2",
-        "--node-rank",
         "1",
+        "--rdzv-endpoint",
+        "127.0.0.1:29437",
+        "--rdzv-id",
+        "99",
         "--nproc-per-node",
         "1",
-        "--master-addr",
-        "127.0.0.1",
-        "--master-port",
-        "29500",
         "--max-restarts",
         "3",
         "--log-dir",
@@ -93,8 +94,8 @@ fn kubernetes_gives_every_pod_its_number() {
     assert_eq!(job["spec"]["completions"], job["spec"]["parallelism"]);
     let container = &job["spec"]["template"]["spec"]["containers"][0];
     let line = container["args"][0].as_str().unwrap();
-    assert!(line.contains("--node-rank \"$JOB_COMPLETION_INDEX\"") && line.contains("--nnodes 2"), "{line}");
-    assert_eq!(container["env"][0]["value"].as_str().unwrap(), "monopass-0.monopass");
+    assert!(line.contains("--rdzv-endpoint \"$ENDPOINT\"") && line.contains("--nnodes 2"), "{line}");
+    assert_eq!(container["env"][0]["value"].as_str().unwrap(), "monopass-0.monopass:29400");
 }
 
 /// The command line is understood; what is wrong is that there is no such file.

@@ -235,6 +235,8 @@ impl Ranks {
         if let Err(error) = &result {
             self.report_failure(error);
         }
+        // What is agreed on took each rank as long as it took: a checkpoint of a large model longer than a collective waits.
+        self.meet()?;
         let failed = self.first_failed(result.is_err())?;
         let value = result?;
         match failed {

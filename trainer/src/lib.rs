@@ -29,8 +29,8 @@
 //! # }
 //! ```
 //!
-//! - The same call continues an interrupted or killed run from its newest whole checkpoint, bit for bit on the same machine
-//!   and world size. A finished one returns at once with the trained weights in the model.
+//! - The same call continues an interrupted or killed run from its newest whole checkpoint, on a CPU bit for bit on the same
+//!   machine and world size. A finished one returns at once with the trained weights in the model.
 //! - The model must have been loaded in [`Precision::weights`](config::Precision::weights) of the configured precision; `train`
 //!   makes its weights trainable or adds adapters, and leaves what it holds when done for the next stage or for saving.
 //! - Several processes each call it with their own [`Ranks`]; rank 0 writes files.

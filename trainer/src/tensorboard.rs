@@ -22,8 +22,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts an event file in `folder`. `resumed_at`: TensorBoard forgets what earlier files of the folder say of later
-    /// steps.
+    /// Starts an event file in `folder`. TensorBoard forgets what earlier files of the folder say of steps after `resumed_at`, of all without.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -35,13 +34,11 @@ impl EventWriter {
         let mut version = event(seconds, 0);
         put_bytes(&mut version, 3, b"brain.Event:2");
         writer.append(&version)?;
-        if let Some(step) = resumed_at {
-            let mut session = Vec::new();
-            put_varint_field(&mut session, 1, STATUS_START);
-            let mut start = event(seconds, step + 1);
-            put_bytes(&mut start, 7, &session);
-            writer.append(&start)?;
-        }
+        let mut session = Vec::new();
+        put_varint_field(&mut session, 1, STATUS_START);
+        let mut start = event(seconds, resumed_at.map_or(0, |step| step + 1));
+        put_bytes(&mut start, 7, &session);
+        writer.append(&start)?;
         Ok(writer)
     }
 

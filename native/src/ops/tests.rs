@@ -146,6 +146,20 @@ fn cross_entropy_equals_its_twin_and_ignores_unlabelled_rows() {
     }
 }
 
+/// A damaged row of the output layer must not look like a good loss.
+#[test]
+fn a_logit_that_is_no_number_makes_the_loss_none() {
+    for column in [3, 999] {
+        let logits = random(&[2, 1000], Kind::Float);
+        let _ = logits.select(0, 0).select(0, column).fill_(f64::NAN);
+        let logits = leaf(&logits);
+        let loss = cross_entropy_sum(&logits, &Tensor::from_slice(&[5i64, 7]));
+        assert!(loss.double_value(&[]).is_nan());
+        loss.backward();
+        assert!(logits.grad().double_value(&[0, 5]).is_nan() && !logits.grad().double_value(&[1, 5]).is_nan());
+    }
+}
+
 #[test]
 #[should_panic(expected = "label 1000 of row 1, wanted 0 <= label < 1000")]
 fn cross_entropy_refuses_a_label_outside_the_vocabulary() {

@@ -39,6 +39,7 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<()> {
         grace: Duration::from_secs(args.grace_seconds),
         max_restarts: args.max_restarts,
         final_codes: FINAL.iter().map(|ending| *ending as i32).collect(),
+        stopped_code: Some(Ending::Interrupted as i32),
         log_dir: args.log_dir.clone(),
     };
     match launch::launch(&plan) {
