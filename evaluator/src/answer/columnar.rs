@@ -11,8 +11,8 @@ use tch::{Tensor, no_grad};
 use super::{AnswerOptions, AnswerPrompt, Answers, Cost, OnToken, Writing, check};
 use crate::EvaluatorError;
 
-/// Answers the questions of several texts, all of them side by side: a row of the batch each. Costs are shared evenly, the seconds are
-/// those of all together.
+/// Answers the questions of several texts, all of them side by side: a row of the batch each. Tokens are shared evenly, passes and seconds
+/// are those of all together.
 ///
 /// # Errors
 /// Bad options, no questions, a text longer than the context, logits that are not finite.

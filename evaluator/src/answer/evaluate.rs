@@ -239,10 +239,14 @@ impl AnswerJob<'_> {
     }
 }
 
-/// A batch's seconds, in equal parts.
+/// A batch's seconds in equal parts, and its passes dealt out: the sums are the batch's.
 fn shared(mut answers: Vec<Answers>) -> Vec<Answers> {
-    let texts = answers.len().max(1) as f64;
-    answers.iter_mut().for_each(|answers| answers.seconds /= texts);
+    let texts = answers.len().max(1) as u32;
+    for (place, answers) in answers.iter_mut().enumerate() {
+        answers.seconds /= f64::from(texts);
+        let all = answers.forward_passes;
+        answers.forward_passes = all / texts + u32::from((place as u32) < all % texts);
+    }
     answers
 }
 
@@ -295,5 +299,18 @@ mod tests {
         let (exact, overlap) = score("Answer: the Denver Broncos", &accepted, AnswerNormalisation::Official);
         assert_eq!((exact, overlap), (0.0, 0.8));
         assert_eq!(score("", &[], AnswerNormalisation::Official), (0.0, 0.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_costs_what_its_texts_cost_together() {
+        let one = Answers { answers: Vec::new(), forward_passes: 11, tokens_computed: 5, seconds: 6.0 };
+        let each = shared(vec![one; 4]);
+        assert_eq!(each.iter().map(|answers| answers.forward_passes).collect::<Vec<_>>(), [3, 3, 3, 2]);
+        assert_eq!(each.iter().map(|answers| answers.seconds).sum::<f64>(), 6.0);
     }
 }

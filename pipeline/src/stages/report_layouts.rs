@@ -5,7 +5,7 @@ use std::sync::Arc;
 use data::branched::{BranchPrompts, ColumnarTexts, Learned};
 use evaluator::decode::DecoderKind;
 use evaluator::report::{Layout, mask_picture, tree_picture};
-use model::one_pass::{CandidateTree, Groups, Variant};
+use model::one_pass::{CandidateTree, Groups, TreeShape};
 use model::{BranchAlignment, TargetAlignment, Tokenizer};
 
 use super::{Experiment, prepare};
@@ -25,23 +25,36 @@ pub fn of(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Layout>> {
 
 fn trees(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Layout>> {
     let Some(evaluate) = &experiment.config.evaluate else { return Ok(Vec::new()) };
-    let mut groups: Vec<usize> = Vec::new();
+    let mut shapes: Vec<TreeShape> = Vec::new();
     for kind in &evaluate.decoders {
         let DecoderKind::OnePass(settings) = kind else { continue };
-        if settings.variant != Variant::Permutation && !groups.contains(&settings.n_group) {
-            groups.push(settings.n_group);
+        let shape = settings.tree_shape();
+        if shape != TreeShape::OrderedPairs && !shapes.contains(&shape) {
+            shapes.push(shape);
         }
     }
-    let set = evaluate.sets.first().filter(|set| !groups.is_empty() && experiment.folder.set(set).exists());
+    // A picture with dual groups shows the groups as well.
+    let whole = shapes.clone();
+    shapes.retain(|shape| match shape {
+        TreeShape::GroupSubsets { n_group } => !whole.contains(&TreeShape::Subsets { n_group: *n_group }),
+        _ => true,
+    });
+    let set = evaluate.sets.first().filter(|set| !shapes.is_empty() && experiment.folder.set(set).exists());
     let Some(set) = set else { return Ok(Vec::new()) };
     let longest = prepare::samples(experiment, set)?.iter().map(|sample| sample.passages.len()).max().unwrap_or(0);
     let n = longest.min(evaluate.window.size);
-    let picture = |n_group: usize| {
-        let tree = CandidateTree::subsets(&Groups::new(n, n_group).ok()?);
-        let title = format!("ONE-PASS, {n} candidates in {n_group} groups");
+    let picture = |shape: TreeShape| {
+        let (tree, n_group, without) = match shape {
+            TreeShape::Subsets { n_group } => (CandidateTree::subsets(&Groups::new(n, n_group).ok()?), n_group, ""),
+            TreeShape::GroupSubsets { n_group } => {
+                (CandidateTree::group_subsets(&Groups::new(n, n_group).ok()?), n_group, ", no dual groups")
+            }
+            TreeShape::OrderedPairs => return None,
+        };
+        let title = format!("ONE-PASS, {n} candidates in {n_group} groups{without}");
         (tree.len() <= MOST_SUBSETS).then(|| tree_picture(&tree, &title))
     };
-    Ok(groups.into_iter().filter_map(picture).collect())
+    Ok(shapes.into_iter().filter_map(picture).collect())
 }
 
 /// As it would be trained on.
