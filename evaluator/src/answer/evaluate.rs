@@ -300,11 +300,6 @@ mod tests {
         assert_eq!((exact, overlap), (0.0, 0.8));
         assert_eq!(score("", &[], AnswerNormalisation::Official), (0.0, 0.0));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_batch_costs_what_its_texts_cost_together() {
