@@ -122,7 +122,7 @@ pub fn decode(
     Ok(DecodeReport {
         protocol: protocol(model, bench),
         timings,
-        peak_rss_mib: native::memory::peak_rss_mib(),
+        peak_rss_mib: native::memory::peak_mib(model.device()),
         threads: tch::get_num_threads(),
     })
 }

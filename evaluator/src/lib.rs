@@ -39,4 +39,4 @@ pub mod teacher;
 pub use error::EvaluatorError;
 pub use evaluate::EvaluateConfig;
 pub use kept_lines::{KeptLine, KeptLines, read_lines};
-pub use rank_share::RankShare;
+pub use rank_share::{RankShare, parts as rank_parts};

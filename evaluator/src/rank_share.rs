@@ -28,7 +28,10 @@ impl RankShare {
 }
 
 /// The parts beside a file, of whatever number of ranks.
-pub(crate) fn parts(predictions: &Path) -> Result<Vec<PathBuf>, EvaluatorError> {
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn parts(predictions: &Path) -> Result<Vec<PathBuf>, EvaluatorError> {
     let (Some(folder), Some(name)) = (predictions.parent(), predictions.file_name()) else { return Ok(Vec::new()) };
     if !folder.is_dir() {
         return Ok(Vec::new());

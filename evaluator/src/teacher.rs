@@ -196,6 +196,8 @@ impl TeacherJob<'_> {
         check_context(self.model, &prompt.query_id, ids.len() + answer)?;
         let mut text = Continuation::new(self.model, ids.len() + answer);
         let first = text.feed(&ids);
+        // reading a value waits for the device
+        let _ = first.double_value(&[0, 0]);
         let prompt_seconds = text.seconds();
         for (key, scorer) in scorers.iter().filter(|(key, _)| pieces.contains(*key)) {
             let (p, slots) = read_behind(&mut text, &prompt, scorer.tree(), scorer.settings().grouping, &first)?;
@@ -315,10 +317,23 @@ mod tests {
         ]
     }
 
+    /// Lists whose prompts differ: a part in the wrong place would be seen.
+    fn lists(count: usize) -> Vec<RankingSample> {
+        let list = |i: usize| {
+            let mut list = sample(&format!("q{i}"), 5);
+            list.passages
+                .iter_mut()
+                .enumerate()
+                .for_each(|(k, passage)| passage.text = "x".repeat((5 * i + 3 * k) % 19));
+            list
+        };
+        (0..count).map(list).collect()
+    }
+
     #[test]
     fn ranks_share_the_parts_and_a_stopped_run_goes_on() {
         let model = tiny(3);
-        let samples: Vec<_> = (0..70).map(|i| sample(&format!("q{i}"), 5)).collect();
+        let samples = lists(70);
         let (folder, trees) = (tempfile::tempdir().unwrap(), trees());
         let job = |rank| TeacherJob {
             model: &model,

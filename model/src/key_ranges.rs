@@ -22,7 +22,7 @@ pub struct KeyRanges {
     trees: Vec<TokenTree>,
     /// Continuation of each of the last keys; queries among them see the earlier ones of their own besides the range.
     owners: Vec<u32>,
-    /// Of columns: branch and column of every query, whose own key lies outside its range.
+    /// Of columns: branch and column of every query, and its own key where that lies outside its range.
     grid: Option<Grid>,
 }
 
@@ -31,6 +31,7 @@ pub struct KeyRanges {
 struct Grid {
     branches: Vec<f32>,
     columns: Vec<f32>,
+    /// -1 where the range holds it.
     own: Vec<i32>,
 }
 
@@ -129,8 +130,12 @@ impl KeyRanges {
                 if i > 0 && layout.columns[i - 1] < *column {
                     earlier = i as i64;
                 }
-                ranges.push(held + i as i64, first, held + first + earlier);
-                grid.push(*branch, *column, held + first + i as i64);
+                let own = held + first + i as i64;
+                // The first token of a column sees all before it and itself: a range holds both, and where every column has one token no mask
+                // is made.
+                let alone = earlier == i as i64;
+                ranges.push(held + i as i64, first, if alone { own + 1 } else { held + first + earlier });
+                grid.push(*branch, *column, if alone { -1 } else { own });
             }
             first += layout.len() as i64;
             if !packed {
@@ -215,7 +220,7 @@ impl KeyRanges {
         Some(Tensor::from_slice(&visible).view([1, self.seq as i64, columns as i64]))
     }
 
-    /// The key of each query's own token, int32 `[rows, seq]` on the CPU, where ranges leave it out.
+    /// The key of each query's own token, int32 `[rows, seq]` on the CPU, -1 where its range holds it; `None` where all ranges do.
     pub fn own(&self) -> Option<Tensor> {
         self.grid.as_ref().map(|grid| self.shaped(Tensor::from_slice(&grid.own)))
     }

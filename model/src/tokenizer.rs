@@ -125,6 +125,13 @@ impl Tokenizer {
         }
     }
 
+    /// What the tokenizer puts in front of every text (BOS; for most nothing).
+    pub fn leading_tokens(&self) -> Result<Vec<i64>, ModelError> {
+        let (bare, whole) = (self.encode("a", false)?, self.encode("a", true)?);
+        let place = whole.windows(bare.len().max(1)).position(|window| window == bare).unwrap_or(0);
+        Ok(whole[..place].to_vec())
+    }
+
     /// Where each token of [`Self::encode`]'s, special ones left out, ends in `text`: byte positions in the text as it was given, whatever a
     /// normaliser makes of it. One inside a character is that character's end.
     pub fn token_ends(&self, text: &str) -> Result<Vec<usize>, ModelError> {

@@ -30,6 +30,9 @@ pub struct ModelNote {
     pub prompt: serde_json::Value,
     /// Hash of wording, settings, template and tokenizer.
     pub prompt_hash: String,
+    /// Tokens that a text had at most, where the experiment gave the model fewer than it can read: prompts that are made to fit were made to fit these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<usize>,
     /// Normalised query texts it was trained on (hashes), those of earlier stages included.
     pub trained_queries: BTreeSet<String>,
     /// BLAKE3 of the weights' files: a safetensors file itself cannot tell a flipped bit.

@@ -39,6 +39,11 @@ impl RunFolder {
     pub fn config(&self) -> PathBuf {
         self.root.join("config.yaml")
     }
+
+    /// The resolved settings by which the tables were made: a command that was begun with others has not changed them yet.
+    pub fn tables_config(&self) -> PathBuf {
+        self.tables().join("config.yaml")
+    }
     /// Everything that was said, with times.
     pub fn log(&self) -> PathBuf {
         self.root.join("run.log")

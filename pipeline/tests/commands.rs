@@ -33,12 +33,13 @@ fn generate_prints_text_or_one_object() {
 #[test]
 fn rank_reads_lists_and_writes_a_run() {
     let place = Workplace::new(4096);
-    let row = |id: &str| {
+    let list = |id: &str, query: &str| {
         format!(
-            r#"{{"query_id": "{id}", "query": "box", "passages": [{{"doc_id": "d1", "title": "", "text": "x"}}, {{"doc_id": "d2", "title": "", "text": "y"}}, {{"doc_id": "d3", "title": "", "text": "z"}}], "origin": "t"}}"#
+            r#"{{"query_id": "{id}", "query": "{query}", "passages": [{{"doc_id": "d1", "title": "", "text": "x {query}"}}, {{"doc_id": "d2", "title": "", "text": "{query} y"}}, {{"doc_id": "d3", "title": "", "text": "z"}}], "origin": "t"}}"#
         )
     };
-    place.write("lists.jsonl", &format!("{}\n{}\n", row("q1"), row("q2")));
+    let row = |id: &str| list(id, "box");
+    place.write("lists.jsonl", &format!("{}\n{}\n", row("q1"), list("q2", "a much longer query about jugglers")));
     let arguments = [
         "rank",
         "--model",

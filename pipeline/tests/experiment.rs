@@ -178,11 +178,11 @@ fn a_report_of_an_evaluation_under_other_settings_says_so() {
     let baseline = ["--set", "evaluate.significance_baseline={model: untrained}"];
     place.run(&[&["run", "tiny.yaml"][..], &set, &baseline].concat()).expect_code(0);
     let same = place.run(&[&["report", "tiny.yaml", "--force"][..], &set, &baseline].concat()).expect_code(0).stderr;
-    assert!(!same.contains("other settings"), "{same}");
+    assert!(!same.contains("before these changed"), "{same}");
     let narrower = ["--set", "evaluate.bootstrap.confidence=0.5"];
     let told = place.run(&[&["report", "tiny.yaml"][..], &set, &baseline, &narrower].concat()).expect_code(0).stderr;
-    assert!(told.contains("evaluate/base/held_out was done with other settings (evaluate)"), "{told}");
-    assert!(place.read("runs/tiny/report.html").contains("was done with other settings"));
+    assert!(told.contains("evaluate/base/held_out was done before these changed: evaluate"), "{told}");
+    assert!(place.read("runs/tiny/report.html").contains("was done before these changed"));
 }
 
 /// Markdown alone is asked for; other commands read the JSON.

@@ -1,7 +1,7 @@
 //! `bench train-step`: how fast one machine trains, by a protocol that any framework can repeat.
 //!
 //! One sequence of `prompt_tokens` + `label_tokens` random ids, labels on the last `label_tokens`; AdamW (learning rate 2e-5,
-//! no decay) in the model's own kind, moments included; one warm-up step, then `steps` measured ones; tokens per second from
+//! no decay) with masters and moments as the precision has them; one warm-up step, then `steps` measured ones; tokens per second from
 //! the median step. Peak memory is the process's largest resident set.
 
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub struct TrainStepFigures {
     pub backward_seconds: f64,
     /// Median update.
     pub optimizer_seconds: f64,
-    /// Largest resident set of the process so far.
+    /// Largest resident set of the process so far; on a GPU the fullest moment of its tensors.
     pub peak_rss_mib: f64,
     /// Loss of the last step.
     pub loss: f64,
@@ -48,9 +48,9 @@ pub fn train_step(
     prompt_tokens: i64,
     label_tokens: i64,
     steps: usize,
+    precision: Precision,
     gradient_checkpointing: bool,
 ) -> Result<TrainStepFigures, TrainError> {
-    let precision = if model.kind() == Kind::Float { Precision::Fp32 } else { Precision::Bf16 };
     let config = TrainConfig { learning_rate: 2e-5, precision, ..TrainConfig::default() };
     model.train_all();
     model.set_gradient_checkpointing(gradient_checkpointing);
@@ -79,7 +79,7 @@ pub fn train_step(
         forward_seconds: median(|times| times[0]),
         backward_seconds: median(|times| times[1]),
         optimizer_seconds: median(|times| times[2]),
-        peak_rss_mib: native::memory::peak_rss_mib(),
+        peak_rss_mib: native::memory::peak_mib(model.device()),
         loss,
         protocol: format!(
             "one sequence of {prompt_tokens} prompt and {label_tokens} label tokens, {:?} weights, gradients and moments, AdamW, \

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use native::c10d::{C10dError, JoinOptions, ProcessGroup};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::TrainError;
 use crate::meeting::{Heartbeat, Place};
@@ -300,11 +300,6 @@ impl Ranks {
             }
         }
     }
-}
-
-/// The device this process trains on.
-pub fn device(ranks: &Ranks, cuda: bool) -> Device {
-    if cuda { Device::Cuda(ranks.local_rank()) } else { Device::Cpu }
 }
 
 pub(crate) fn failure_key(rank: usize) -> String {

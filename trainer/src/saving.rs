@@ -182,7 +182,12 @@ fn seal(
 
 /// Copies in host memory, which later steps do not change.
 fn copied(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
-    let copy = |tensor: &Tensor| tch::no_grad(|| tensor.detach().to_device(Device::Cpu).copy());
+    let copy = |tensor: &Tensor| {
+        tch::no_grad(|| match tensor.device() {
+            Device::Cpu => tensor.detach().copy(),
+            _ => tensor.detach().to_device(Device::Cpu),
+        })
+    };
     tensors.iter().map(|(name, tensor)| (name.clone(), copy(tensor))).collect()
 }
 

@@ -93,6 +93,23 @@ pub enum PromptTemplate {
     Vicuna,
 }
 
+/// How a passage's title stands before its text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TitleFormat {
+    /// `Title: .. Content: ..`.
+    #[default]
+    Labelled,
+    /// `title. text`.
+    Sentence,
+}
+
+impl TitleFormat {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Everything that decides a prompt's text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -114,8 +131,12 @@ pub struct PromptConfig {
     pub fit_context: bool,
     /// Queries are cut to this many tokens. Default: no limit.
     pub max_query_tokens: Option<usize>,
-    /// Put a passage's title before its text (`Title: .. Content: ..`), as RankLLM does. Default: true.
+    /// Put a passage's title before its text. Default: true.
     pub include_title: bool,
+    /// How: `labelled` (`Title: .. Content: ..`, as RankLLM) or `sentence` (`title. text`, as FIRST's lists of BEIR). Default: `labelled`.
+    // Left out of what is written when default, as `answer_format`.
+    #[serde(skip_serializing_if = "TitleFormat::is_default")]
+    pub title_format: TitleFormat,
     /// Form the messages are put in. Default: `auto`.
     pub template: PromptTemplate,
     /// System message in place of the style's own; an empty text leaves it out. Default: the style's.
@@ -138,6 +159,7 @@ impl Default for PromptConfig {
             fit_context: false,
             max_query_tokens: None,
             include_title: true,
+            title_format: TitleFormat::default(),
             template: PromptTemplate::default(),
             system_message: None,
             answer_format: AnswerFormat::default(),

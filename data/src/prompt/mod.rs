@@ -13,7 +13,7 @@ use model::Tokenizer;
 use model::tokenizer::ChatMessage;
 
 pub use answer_form::{AnswerForm, AnswerFormat, answer_text};
-pub use config::{IdentifierPosition, Identifiers, PromptConfig, PromptStyle, PromptTemplate};
+pub use config::{IdentifierPosition, Identifiers, PromptConfig, PromptStyle, PromptTemplate, TitleFormat};
 pub use ranking::{RepairCounts, index_of, parse_ranking};
 
 use crate::schema::check_permutation;
@@ -74,6 +74,9 @@ pub struct PromptBuilder {
     /// Tokens that prompt and answer may have together, if limited.
     pub context_limit: Option<usize>,
     layout: Arc<AnswerLayout>,
+    /// The tokenizer's BOS, where the chat template has none: texts that a template wrote are tokenised as any other text by the published
+    /// training and decoding (Zephyr's template has no BOS, its models have never read a text without).
+    lead: Arc<[i64]>,
     hash: Arc<str>,
 }
 
@@ -96,8 +99,19 @@ impl PromptBuilder {
         let ids = prompt_ids(&tokenizer, &text, plain)?;
         let end = end_of_turn(&tokenizer, &config)?;
         let layout = AnswerLayout::find(&tokenizer, &text, &ids, plain, config.answer_form(), end)?;
-        let hash = hash_of(&tokenizer, &config, &text, &layout);
-        Ok(Self { config, tokenizer, context_limit: None, layout: Arc::new(layout), hash: hash.into() })
+        let mut lead = if plain { Vec::new() } else { tokenizer.leading_tokens()? };
+        if ids.starts_with(&lead) {
+            lead.clear();
+        }
+        let hash = hash_of(&tokenizer, &config, &text, &layout, &lead);
+        Ok(Self {
+            config,
+            tokenizer,
+            context_limit: None,
+            layout: Arc::new(layout),
+            lead: lead.into(),
+            hash: hash.into(),
+        })
     }
 
     /// With the model's context as a limit where the settings ask for prompts that fit it.
@@ -159,7 +173,7 @@ impl PromptBuilder {
         let text = self.text_within(sample, max_words)?;
         Ok(RankingPrompt {
             query_id: sample.query_id.clone(),
-            input_ids: prompt_ids(&self.tokenizer, &text, self.is_plain())?,
+            input_ids: [&self.lead, prompt_ids(&self.tokenizer, &text, self.is_plain())?.as_slice()].concat(),
             text,
             opening: self.layout.opening.clone(),
             identifiers: self.layout.identifiers[..sample.passages.len()].to_vec(),
@@ -255,8 +269,8 @@ impl PromptBuilder {
         let text = format!("{}{}{}", prompt.text, form.lead(&prompt.text), answer_text(form, order));
         let full = self.tokenizer.encode(&text, self.is_plain())?;
         let response = self.response(prompt, order);
-        let wanted: Vec<i64> =
-            [prompt.input_ids.as_slice(), &response[..response.len() - self.layout.end.len()]].concat();
+        let own_ids = prompt.input_ids.strip_prefix(&*self.lead).unwrap_or(&prompt.input_ids);
+        let wanted: Vec<i64> = [own_ids, &response[..response.len() - self.layout.end.len()]].concat();
         if full.starts_with(&wanted) { Ok(()) } else { Err(layout::prefix_mismatch(&prompt.query_id, &wanted, &full)) }
     }
 
@@ -335,12 +349,15 @@ fn end_of_turn(tokenizer: &Tokenizer, config: &PromptConfig) -> Result<Vec<i64>,
     Ok(ids.into_iter().find(|id| ends.contains(id)).map_or(first, |id| vec![id]))
 }
 
-fn hash_of(tokenizer: &Tokenizer, config: &PromptConfig, probe: &str, layout: &AnswerLayout) -> String {
+fn hash_of(tokenizer: &Tokenizer, config: &PromptConfig, probe: &str, layout: &AnswerLayout, lead: &[i64]) -> String {
     let mut hasher = blake3::Hasher::new();
     let config = serde_json::to_string(config).unwrap_or_default();
     let version = wording::WORDING_VERSION.to_string();
     let layout = format!("{layout:?}");
-    for part in [version.as_str(), &config, tokenizer.fingerprint(), probe, &layout] {
+    // Nothing where there is none, so that hashes of models trained before hold.
+    let lead = (!lead.is_empty()).then(|| format!("{lead:?}"));
+    let parts = [version.as_str(), &config, tokenizer.fingerprint(), probe, &layout];
+    for part in parts.into_iter().chain(lead.as_deref()) {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }

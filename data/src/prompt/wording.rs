@@ -1,4 +1,4 @@
-//! The published wordings, word for word, and the cleaning of texts that goes with them.
+//! The published wordings, word for word, and the cleaning of texts that goes with them, as far as it is done (see [`passage_text`]).
 //!
 //! - RankZephyr: rank_llm, `rank_listwise_os_llm.py` at the release of the model (variable number of passages, so the
 //!   example is `[2] > [1]`), system message of `run_rank_llm.py`. Later versions of rank_llm say "Answer concisely and
@@ -8,7 +8,7 @@
 //! - RankVicuna: the prompts published with its outputs (fixed example `[4] > [2]`).
 
 use super::own_wording::{COMPACT_INSTRUCTION, OwnTask};
-use super::{AnswerFormat, IdentifierPosition, Identifiers, PromptConfig, PromptStyle};
+use super::{AnswerFormat, IdentifierPosition, Identifiers, PromptConfig, PromptStyle, TitleFormat};
 
 /// Version of everything in this folder that shapes a prompt; part of the prompt's hash.
 pub(super) const WORDING_VERSION: u32 = 1;
@@ -86,7 +86,7 @@ fn published(config: &PromptConfig, query: &str, num: usize, listing: &str) -> S
 }
 
 /// Bracketed identifiers in a text become round (`[3]` is `(3)`), so that no passage can pose as another; only the kind
-/// in use, as rank_llm does.
+/// in use, as FIRST does (rank_llm rounds numbers whatever the identifiers are).
 pub(super) fn replace_identifiers(text: &str, identifiers: Identifiers) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -113,14 +113,20 @@ pub(super) fn replace_identifiers(text: &str, identifiers: Identifiers) -> Strin
     out
 }
 
-/// A passage as RankLLM writes it: title and body, white space made single, cut to `max_words`.
+/// A passage as RankLLM writes it: title and body, white space made single, cut to `max_words`. RankLLM and FIRST mend broken encodings and straighten
+/// quotes before (ftfy); this does not.
 pub(super) fn passage_text(title: &str, text: &str, config: &PromptConfig, max_words: Option<usize>) -> String {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut all = Vec::new();
     if config.include_title && !title.trim().is_empty() {
-        all.push("Title:".to_owned());
-        all.extend(words(title));
-        all.push("Content:".to_owned());
+        match config.title_format {
+            TitleFormat::Labelled => {
+                all.push("Title:".to_owned());
+                all.extend(words(title));
+                all.push("Content:".to_owned());
+            }
+            TitleFormat::Sentence => all.extend(words(&format!("{title}."))),
+        }
     }
     all.extend(words(text));
     all.truncate(max_words.unwrap_or(usize::MAX));
@@ -151,6 +157,8 @@ mod tests {
         let text = |title, text| passage_text(title, text, &config, Some(5));
         assert_eq!(text("A  title", "one\ntwo three"), "Title: A title Content: one");
         assert_eq!(text("", " one\t two "), "one two");
+        let sentence = PromptConfig { title_format: TitleFormat::Sentence, ..PromptConfig::default() };
+        assert_eq!(passage_text("Nile", "The  Nile is", &sentence, None), "Nile. The Nile is");
         let config = PromptConfig { include_title: false, ..PromptConfig::default() };
         assert_eq!(passage_text("A title", "one", &config, None), "one");
     }

@@ -17,7 +17,8 @@ use crate::{DataError, Qrels, RankingSample, TrecRun};
 pub struct BeirConfig {
     /// Folder with corpus.jsonl, queries.jsonl and qrels/.
     pub path: PathBuf,
-    /// Judgements to use: `qrels/<split>.tsv`. Queries without any are left out and counted. Default: `test`.
+    /// Judgements to use: `qrels/<split>.tsv`. Queries without any are left out and counted, and so is a candidate with the query's own id, as BEIR's
+    /// evaluation does. Default: `test`.
     #[serde(default = "test")]
     pub split: String,
     /// First stage made elsewhere, as a TREC run. Default: BM25 over the whole corpus.
@@ -70,7 +71,7 @@ impl BeirConfig {
                 run: TrecRun::read(run)?,
                 run_path: run.clone(),
                 qrels: Some(qrels),
-                only_judged: true,
+                beir_rules: true,
                 corpus: self.file("corpus.jsonl"),
                 queries: self.file("queries.jsonl"),
                 origin: "beir",
@@ -90,7 +91,12 @@ impl BeirConfig {
                 sink.report.drop_sample("query without judgements");
                 continue;
             }
-            let found = index.search(query, self.num_candidates, None)?;
+            // One more, for a query that is a document of the corpus itself (ArguAna): BEIR leaves it out of every list.
+            let mut found = index.search(query, self.num_candidates + 1, None)?;
+            let with_itself = found.len();
+            found.retain(|(id, _)| *id != *query_id);
+            sink.report.note("queries among their own candidates left out", (with_itself - found.len()) as u64);
+            found.truncate(self.num_candidates);
             if found.is_empty() {
                 sink.report.drop_sample("BM25 finds nothing");
                 continue;

@@ -82,7 +82,7 @@ pub struct GeneratedConfig {
     /// Candidates per list, 2 to 100. 5 gives grades 4, 3, 2, 1, 0; 8 gives 4, 3, 3, 2, 2, 1, 1, 0. Default: 8.
     #[serde(default = "eight")]
     pub num_candidates: usize,
-    /// Any integer; decides everything else.
+    /// Any integer; decides everything else. Default: 0.
     #[serde(default)]
     pub seed: u64,
     /// Queries of which part. Default: `train`.

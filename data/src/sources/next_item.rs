@@ -37,7 +37,7 @@ pub struct NextItemConfig {
     /// such lists out. Both are counted. Default: true.
     #[serde(default = "yes")]
     pub insert_target: bool,
-    /// Any integer, for the random places.
+    /// Any integer, for the random places. Default: 0.
     #[serde(default)]
     pub seed: u64,
 }

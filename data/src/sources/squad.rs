@@ -40,7 +40,7 @@ pub struct SquadConfig {
     /// Questions used at most, drawn at random with `seed`. Default: all.
     #[serde(default)]
     pub max_questions: Option<usize>,
-    /// Any integer, for the draws.
+    /// Any integer, for the draws. Default: 0.
     #[serde(default)]
     pub seed: u64,
     /// Questions of which articles. Default: `all`.

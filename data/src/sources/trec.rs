@@ -32,7 +32,7 @@ impl TrecConfig {
             run: TrecRun::read(&self.run)?,
             run_path: self.run.clone(),
             qrels: self.qrels.as_deref().map(Qrels::read).transpose()?,
-            only_judged: false,
+            beir_rules: false,
             corpus: self.corpus.clone(),
             queries: self.queries.clone(),
             origin: "trec",
@@ -46,8 +46,8 @@ pub(super) struct Inputs {
     pub(super) run: TrecRun,
     pub(super) run_path: PathBuf,
     pub(super) qrels: Option<Qrels>,
-    /// Whether queries without judgements are left out.
-    pub(super) only_judged: bool,
+    /// Whether queries without judgements, and candidates with the query's own id, are left out.
+    pub(super) beir_rules: bool,
     pub(super) corpus: PathBuf,
     pub(super) queries: PathBuf,
     pub(super) origin: &'static str,
@@ -76,11 +76,16 @@ impl Inputs {
                 sink.report.drop_sample("query of the run without text");
                 continue;
             };
-            if self.only_judged && self.qrels.as_ref().is_some_and(|qrels| qrels.judged(query_id).is_none()) {
+            if self.beir_rules && self.qrels.as_ref().is_some_and(|qrels| qrels.judged(query_id).is_none()) {
                 sink.report.drop_sample("query without judgements");
                 continue;
             }
-            let ranked = self.run.ranked(query_id).unwrap_or_default();
+            let mut ranked = self.run.ranked(query_id).unwrap_or_default();
+            if self.beir_rules {
+                let all = ranked.len();
+                ranked.retain(|entry| entry.doc_id != query_id);
+                sink.report.note("queries among their own candidates left out", (all - ranked.len()) as u64);
+            }
             let passages: Vec<_> = ranked
                 .iter()
                 .filter_map(|entry| {

@@ -108,11 +108,8 @@ fn the_format_is_part_of_the_hash_and_bracketed_hashes_hold() {
 
 #[test]
 fn smollm2_has_a_token_for_every_letter() {
-    let Some(folder) = std::env::var_os("MONOPASS_SMOLLM2") else {
-        println!("skipped: MONOPASS_SMOLLM2 names no folder");
-        return;
-    };
-    let tokenizer = Arc::new(Tokenizer::load(folder.as_ref()).unwrap());
+    let Some(folder) = super::smollm2() else { return };
+    let tokenizer = Arc::new(Tokenizer::load(&folder).unwrap());
     for style in [PromptStyle::First, PromptStyle::Recommendation, PromptStyle::DuplicateQuestions] {
         let builder = PromptBuilder::new(Arc::clone(&tokenizer), compact(style)).unwrap();
         let list = sample("q", "query", &["text"; 26], Some((0..26).rev().collect()));

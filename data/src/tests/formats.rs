@@ -128,6 +128,25 @@ fn beir_folder_with_bm25_and_common_options() {
     let (of_run, report) = load(&set(SourceConfig::Beir(source))).unwrap();
     assert_eq!(of_run.iter().map(|sample| sample.query_id.as_str()).collect::<Vec<_>>(), ["1", "2"]);
     assert_eq!(report.dropped["query without judgements"], 1);
+    // A query that is a document of the corpus is no candidate of its own list.
+    let itself = tempfile::tempdir().unwrap();
+    std::fs::create_dir(itself.path().join("qrels")).unwrap();
+    write(
+        itself.path(),
+        "corpus.jsonl",
+        "{\"_id\": \"a\", \"text\": \"flea\"}\n{\"_id\": \"b\", \"text\": \"flea\"}\n{\"_id\": \"c\", \"text\": \"flea\"}\n",
+    );
+    write(itself.path(), "queries.jsonl", "{\"_id\": \"a\", \"text\": \"flea\"}\n");
+    write(itself.path(), "qrels/test.tsv", "query-id\tcorpus-id\tscore\na\tb\t1\n");
+    let run = itself.path().join("run.txt");
+    std::fs::write(&run, "a Q0 a 1 3.0 t\na Q0 b 2 2.0 t\na Q0 c 3 1.0 t\n").unwrap();
+    for run in [None, Some(run)] {
+        let source = BeirConfig { path: itself.path().to_owned(), split: "test".into(), run, num_candidates: 2 };
+        let (own, report) = load(&set(SourceConfig::Beir(source))).unwrap();
+        let mut ids: Vec<&str> = own[0].passages.iter().map(|passage| passage.doc_id.as_str()).collect();
+        ids.sort_unstable();
+        assert_eq!((ids, report.notes["queries among their own candidates left out"]), (vec!["b", "c"], 1));
+    }
     config.require_target = true;
     config.shuffle_candidates = Some(ShuffleConfig { seed: 3 });
     let (shuffled, report) = load(&config).unwrap();

@@ -32,6 +32,31 @@ pub(super) fn tokenizer(name: &str) -> Arc<Tokenizer> {
     Arc::new(Tokenizer::load(&golden(name)).unwrap())
 }
 
+/// The folder of SmolLM2-135M-Instruct: MONOPASS_SMOLLM2, else where the quickstart puts it; None, with a line, where there is none.
+pub(super) fn smollm2() -> Option<PathBuf> {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/SmolLM2-135M-Instruct");
+    let folder = std::env::var_os("MONOPASS_SMOLLM2").map_or_else(default, PathBuf::from);
+    if folder.join("tokenizer.json").is_file() {
+        return Some(folder);
+    }
+    println!("skipped: no model in {} (set MONOPASS_SMOLLM2)", folder.display());
+    None
+}
+
+/// A tokenizer of the golden files whose `tokenizer.json` was changed.
+pub(super) fn changed_tokenizer(name: &str, change: impl FnOnce(&mut serde_json::Value)) -> Arc<Tokenizer> {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(golden(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = folder.path().join("tokenizer.json");
+    let mut json = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(&path, json.to_string()).unwrap();
+    Arc::new(Tokenizer::load(folder.path()).unwrap())
+}
+
 /// Real data, or None with a line that says what was left out.
 pub(super) fn shared(name: &str) -> Option<PathBuf> {
     let root = std::env::var_os("MONOPASS_SHARED")

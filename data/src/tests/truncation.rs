@@ -35,16 +35,7 @@ fn words_are_cut_before_tokens_and_queries_too() {
 /// As Qwen's tokenizers, whose text is composed before it is cut into tokens: what is decoded is no start of what was given.
 #[test]
 fn a_text_that_the_tokenizer_normalises_is_cut_where_its_tokens_end() {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(super::golden("bytes")).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-    }
-    let path = folder.path().join("tokenizer.json");
-    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    json["normalizer"] = serde_json::json!({"type": "NFC"});
-    std::fs::write(&path, json.to_string()).unwrap();
-    let tokenizer = std::sync::Arc::new(model::Tokenizer::load(folder.path()).unwrap());
+    let tokenizer = super::changed_tokenizer("bytes", |json| json["normalizer"] = serde_json::json!({"type": "NFC"}));
     let config = PromptConfig { max_passage_tokens: Some(20), ..PromptConfig::default() };
     let builder = PromptBuilder::new(tokenizer.clone(), config).unwrap();
     // "e" with an accent of its own, and the sign for ohms

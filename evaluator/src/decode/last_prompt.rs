@@ -48,6 +48,8 @@ impl LastPrompt {
             let mut cache = read.cache.repeat_first_row(1);
             // Room that this decoder would have made before its clock started.
             cache.make_room(capacity as i64);
+            // Reading a value waits for the device, which still copies.
+            let _ = read.state.double_value(&[0, 0]);
             let text = Continuation::behind(model, cache, &read.state, ids.len(), read.seconds);
             return (text, read.state.shallow_clone());
         }

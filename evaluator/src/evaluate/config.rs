@@ -31,6 +31,10 @@ pub struct EvaluateConfig {
     /// Measures by trec_eval's names; the first is the one that significance is tested on. Default `ndcg_cut_10`,
     /// `recip_rank`, `map`.
     pub measures: Vec<RankingMeasure>,
+    /// From this grade on a document is relevant, for all measures but nDCG (trec_eval's `-l`; TREC Deep Learning's passages are relevant from 2 on).
+    /// Default 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub relevance_level: u32,
     /// Whether judged queries that have no candidates count 0 (trec_eval's `-c`). Their number is printed either way.
     /// Has no effect when `max_queries` cuts the set. Default true.
     pub complete: bool,
@@ -59,6 +63,7 @@ impl Default for EvaluateConfig {
             baseline_decoder: None,
             reference_decoder: None,
             measures: vec![RankingMeasure::NdcgCut(10), RankingMeasure::RecipRank, RankingMeasure::Map],
+            relevance_level: 1,
             complete: true,
             window: WindowConfig::default(),
             max_queries: None,
@@ -69,6 +74,10 @@ impl Default for EvaluateConfig {
             table_formats: TableFormat::ALL.to_vec(),
         }
     }
+}
+
+fn is_one(level: &u32) -> bool {
+    *level == 1
 }
 
 /// How often to decode for the clock's sake.
@@ -153,6 +162,9 @@ impl EvaluateConfig {
     fn check_numbers(&self, problems: &mut Vec<String>) {
         if self.measures.is_empty() {
             problems.push("`measures`: empty, wanted at least one".into());
+        }
+        if self.relevance_level < 1 {
+            problems.push("`relevance_level`: 0, wanted at least 1".into());
         }
         if self.latency.repeats < 1 {
             problems.push("`latency.repeats`: 0, wanted at least 1".into());

@@ -72,7 +72,13 @@ struct Scoring<'a> {
 impl Scoring<'_> {
     /// Without any judged query the row has no values: closeness and cost are told all the same.
     fn row(&self, decoder: &str, lists: &RankedLists) -> Result<(RowEvaluation, RunEvaluation), EvaluatorError> {
-        let run = match evaluate_run(self.judgements, lists, &self.config.measures, self.averaging) {
+        let run = match evaluate_run(
+            self.judgements,
+            lists,
+            &self.config.measures,
+            self.averaging,
+            self.config.relevance_level,
+        ) {
             Err(EvaluatorError::NothingToScore { retrieved, .. }) => RunEvaluation::unjudged(retrieved),
             other => other?,
         };

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::EvaluatorError;
 
 /// A measure of one ranked list, written as trec_eval prints it (`ndcg_cut_10`); `ndcg_cut.10`, as it is asked for on
-/// trec_eval's command line, is understood too. A document is relevant when its grade is at least 1.
+/// trec_eval's command line, is understood too. A document is relevant when its grade is at least the
+/// level asked for, by default 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]

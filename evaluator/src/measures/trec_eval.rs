@@ -2,7 +2,7 @@
 //!
 //! A list is ordered by score as float32 (trec_eval up to 9.0.8, with which the published numbers were made),
 //! descending; equal scores by document id in byte order, descending. The rank column of a run plays no part.
-//! Grades below 1 gain nothing; a document without a judgement counts as not relevant.
+//! Grades below 1 gain nothing; a document without a judgement counts as not relevant, as does one below the level asked for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -55,7 +55,8 @@ impl RunEvaluation {
     }
 }
 
-/// Scores every query.
+/// Scores every query. A document is relevant from grade `relevance_level` on (trec_eval's `-l`; at least 1), for every measure but nDCG, which takes
+/// grades as gains.
 ///
 /// # Errors
 /// A document twice in a query's list, a score that is not a number, no query to take a mean over.
@@ -64,6 +65,7 @@ pub fn evaluate_run(
     run: &RankedLists,
     measures: &[RankingMeasure],
     averaging: Averaging,
+    relevance_level: u32,
 ) -> Result<RunEvaluation, EvaluatorError> {
     let missing: Vec<String> = judgements.keys().filter(|query| !run.contains_key(*query)).cloned().collect();
     let mut per_query: BTreeMap<_, BTreeMap<String, f64>> = measures.iter().map(|m| (*m, BTreeMap::new())).collect();
@@ -74,7 +76,7 @@ pub fn evaluate_run(
             (None, Averaging::Complete) => &[],
             (None, Averaging::InRun) => continue,
         };
-        let judged = JudgedList::new(query, list, grades)?;
+        let judged = JudgedList::new(query, list, grades, relevance_level)?;
         num_queries += 1;
         for (measure, values) in &mut per_query {
             values.insert(query.clone(), judged.value(*measure));
@@ -131,12 +133,20 @@ struct JudgedList {
     retrieved: Vec<Option<i32>>,
     /// Positive grades of all judged documents, highest first.
     ideal: Vec<i32>,
-    /// Documents judged 0.
+    /// From this grade on a document is relevant.
+    level: i32,
+    num_relevant: usize,
+    /// Documents judged, and not relevant; grades below 0 count as unjudged.
     num_nonrelevant: usize,
 }
 
 impl JudgedList {
-    fn new(query: &str, list: &[(String, f64)], grades: &HashMap<String, i32>) -> Result<Self, EvaluatorError> {
+    fn new(
+        query: &str,
+        list: &[(String, f64)],
+        grades: &HashMap<String, i32>,
+        relevance_level: u32,
+    ) -> Result<Self, EvaluatorError> {
         let mut seen = HashSet::with_capacity(list.len());
         for (document, score) in list {
             if !seen.insert(document.as_str()) {
@@ -148,10 +158,13 @@ impl JudgedList {
         }
         let mut ideal: Vec<i32> = grades.values().copied().filter(|grade| *grade > 0).collect();
         ideal.sort_unstable_by_key(|grade| std::cmp::Reverse(*grade));
+        let level = i32::try_from(relevance_level.max(1)).unwrap_or(i32::MAX);
         Ok(Self {
             retrieved: order_of(list).into_iter().map(|item| grades.get(&list[item].0).copied()).collect(),
+            num_relevant: grades.values().filter(|grade| **grade >= level).count(),
+            num_nonrelevant: grades.values().filter(|grade| (0..level).contains(*grade)).count(),
             ideal,
-            num_nonrelevant: grades.values().filter(|grade| **grade == 0).count(),
+            level,
         })
     }
 
@@ -162,25 +175,25 @@ impl JudgedList {
             RankingMeasure::Map => self.average_precision(usize::MAX),
             RankingMeasure::MapCut(k) => self.average_precision(k as usize),
             RankingMeasure::RecipRank => self.first_relevant().map_or(0.0, |place| 1.0 / (place + 1) as f64),
-            RankingMeasure::Recall(k) => share(self.relevant_within(k as usize), self.ideal.len()),
-            RankingMeasure::RecallCap(k) => share(self.relevant_within(k as usize), self.ideal.len().min(k as usize)),
+            RankingMeasure::Recall(k) => share(self.relevant_within(k as usize), self.num_relevant),
+            RankingMeasure::RecallCap(k) => share(self.relevant_within(k as usize), self.num_relevant.min(k as usize)),
             RankingMeasure::Precision(k) => share(self.relevant_within(k as usize), k as usize),
             RankingMeasure::Success(k) => f64::from(self.relevant_within(k as usize) > 0),
-            RankingMeasure::RPrec => share(self.relevant_within(self.ideal.len()), self.ideal.len()),
+            RankingMeasure::RPrec => share(self.relevant_within(self.num_relevant), self.num_relevant),
             RankingMeasure::Bpref => self.bpref(),
         }
     }
 
-    fn is_relevant(grade: Option<i32>) -> bool {
-        grade.is_some_and(|grade| grade > 0)
+    fn is_relevant(&self, grade: Option<i32>) -> bool {
+        grade.is_some_and(|grade| grade >= self.level)
     }
 
     fn relevant_within(&self, k: usize) -> usize {
-        self.retrieved.iter().take(k).filter(|grade| Self::is_relevant(**grade)).count()
+        self.retrieved.iter().take(k).filter(|grade| self.is_relevant(**grade)).count()
     }
 
     fn first_relevant(&self) -> Option<usize> {
-        self.retrieved.iter().position(|grade| Self::is_relevant(*grade))
+        self.retrieved.iter().position(|grade| self.is_relevant(*grade))
     }
 
     fn ndcg(&self, k: usize) -> f64 {
@@ -193,35 +206,39 @@ impl JudgedList {
         let mut relevant = 0usize;
         let mut sum = 0.0;
         for (place, grade) in self.retrieved.iter().take(k).enumerate() {
-            if Self::is_relevant(*grade) {
+            if self.is_relevant(*grade) {
                 relevant += 1;
                 sum += relevant as f64 / (place + 1) as f64;
             }
         }
-        if self.ideal.is_empty() { 0.0 } else { sum / self.ideal.len() as f64 }
+        share_of(sum, self.num_relevant)
     }
 
     /// Buckley and Voorhees 2004, in trec_eval's form: the bound of both counts is min(R, N).
     fn bpref(&self) -> f64 {
-        let num_relevant = self.ideal.len();
+        let num_relevant = self.num_relevant;
         let mut nonrelevant_above = 0usize;
         let mut sum = 0.0;
         for grade in &self.retrieved {
             match grade {
-                Some(0) => nonrelevant_above += 1,
-                Some(grade) if *grade > 0 => {
+                Some(grade) if (0..self.level).contains(grade) => nonrelevant_above += 1,
+                Some(grade) if *grade >= self.level => {
                     let wrong = share(nonrelevant_above.min(num_relevant), self.num_nonrelevant.min(num_relevant));
                     sum += 1.0 - wrong;
                 }
                 _ => {}
             }
         }
-        if num_relevant == 0 { 0.0 } else { sum / num_relevant as f64 }
+        share_of(sum, num_relevant)
     }
 }
 
 fn share(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    share_of(part as f64, whole)
+}
+
+fn share_of(part: f64, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part / whole as f64 }
 }
 
 fn discounted(gains: impl Iterator<Item = i32>) -> f64 {
@@ -253,7 +270,7 @@ mod tests {
         let mut compared = 0;
         for case in &golden.cases {
             let run = case.run.iter().map(|(q, list)| (q.clone(), list.clone().into_iter().collect())).collect();
-            let ours = evaluate_run(&case.qrels, &run, &golden.measures, Averaging::InRun).unwrap();
+            let ours = evaluate_run(&case.qrels, &run, &golden.measures, Averaging::InRun, 1).unwrap();
             assert_eq!(ours.num_queries, case.per_query.len());
             for (query, values) in &case.per_query {
                 for (measure, value) in values {
@@ -262,7 +279,7 @@ mod tests {
                     compared += 1;
                 }
             }
-            let complete = evaluate_run(&case.qrels, &run, &golden.measures, Averaging::Complete).unwrap();
+            let complete = evaluate_run(&case.qrels, &run, &golden.measures, Averaging::Complete, 1).unwrap();
             assert_eq!(complete.num_queries, case.qrels.len());
             for (measure, mean) in &complete.mean {
                 let sum: f64 = case.per_query.values().map(|values| values[measure]).sum();
@@ -280,8 +297,35 @@ mod tests {
     fn scores_that_differ_only_beyond_float32_are_ties() {
         let judgements = BTreeMap::from([("q".into(), HashMap::from([("b".to_owned(), 1)]))]);
         let run = one_query(&[("a", 1.0 + 1e-12), ("b", 1.0)]);
-        let mean = evaluate_run(&judgements, &run, &[RankingMeasure::RecipRank], Averaging::Complete).unwrap().mean;
+        let mean = evaluate_run(&judgements, &run, &[RankingMeasure::RecipRank], Averaging::Complete, 1).unwrap().mean;
         assert_eq!(mean[&RankingMeasure::RecipRank], 1.0, "b comes before a: equal scores, descending ids");
+    }
+
+    /// By hand, as trec_eval's `-l2` counts: grade 1 is judged and not relevant.
+    #[test]
+    fn a_higher_level_leaves_ndcg_as_it_is() {
+        let judgements = BTreeMap::from([(
+            "q".into(),
+            HashMap::from([("a", 1), ("b", 2), ("c", 0)].map(|(id, g)| (id.to_owned(), g))),
+        )]);
+        let run = one_query(&[("a", 3.0), ("b", 2.0), ("c", 1.0)]);
+        let measures = [
+            RankingMeasure::Map,
+            RankingMeasure::RecipRank,
+            RankingMeasure::Precision(2),
+            RankingMeasure::Recall(1),
+            RankingMeasure::RPrec,
+            RankingMeasure::Bpref,
+            RankingMeasure::Ndcg,
+        ];
+        let at = |level| {
+            let mean = evaluate_run(&judgements, &run, &measures, Averaging::Complete, level).unwrap().mean;
+            measures.map(|measure| mean[&measure])
+        };
+        let ndcg = (1.0 + 2.0 / 3f64.log2()) / (2.0 + 1.0 / 3f64.log2());
+        assert_eq!(at(1), [1.0, 1.0, 1.0, 0.5, 1.0, 1.0, ndcg]);
+        // One document of grade 1 stands above the only relevant one: bpref 1 - min(1, 1) / min(1, 2).
+        assert_eq!(at(2), [0.5, 0.5, 0.5, 0.0, 0.0, 0.0, ndcg]);
     }
 
     #[test]
@@ -290,7 +334,7 @@ mod tests {
         let judgements = BTreeMap::from([("q".into(), HashMap::from(grades))]);
         let run = one_query(&[("a", 3.0), ("d", 2.0), ("b", 1.0)]);
         let measures = [RankingMeasure::Recall(2), RankingMeasure::RecallCap(2), RankingMeasure::RecallCap(100)];
-        let mean = evaluate_run(&judgements, &run, &measures, Averaging::Complete).unwrap().mean;
+        let mean = evaluate_run(&judgements, &run, &measures, Averaging::Complete, 1).unwrap().mean;
         assert_eq!(measures.map(|measure| mean[&measure]), [1.0 / 3.0, 1.0 / 2.0, 2.0 / 3.0]);
     }
 
@@ -298,11 +342,11 @@ mod tests {
     fn errors_name_query_and_document() {
         let judgements = BTreeMap::from([("q".into(), HashMap::from([("a".to_owned(), 1)]))]);
         let score = |list: &[(&str, f64)]| {
-            evaluate_run(&judgements, &one_query(list), &[RankingMeasure::Map], Averaging::InRun)
+            evaluate_run(&judgements, &one_query(list), &[RankingMeasure::Map], Averaging::InRun, 1)
         };
         assert!(score(&[("a", 1.0), ("a", 2.0)]).unwrap_err().to_string().contains("`a`"));
         assert!(score(&[("a", f64::NAN)]).unwrap_err().to_string().contains("not a number"));
-        let other = evaluate_run(&Judgements::new(), &one_query(&[]), &[RankingMeasure::Map], Averaging::Complete);
+        let other = evaluate_run(&Judgements::new(), &one_query(&[]), &[RankingMeasure::Map], Averaging::Complete, 1);
         assert!(other.unwrap_err().to_string().contains("0 judged"));
     }
 }

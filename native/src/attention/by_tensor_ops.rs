@@ -37,8 +37,10 @@ pub(super) fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visi
     let heads_per_kv = q.size()[2] / k.size()[2];
     let half_on_gpu = q.device() != Device::Cpu && matches!(q.kind(), Kind::BFloat16 | Kind::Half);
     let causal = ranges_only && is_causal(visible.start, visible.end, q_len, k_len);
+    // A token behind a cache sees all keys, a mask would say so in every layer of every step.
+    let all = ranges_only && !causal && sees_all(visible.start, visible.end, k_len);
     // Only the GPU's flash kernel shares key and value heads itself; the masked kernels would fall back to a slow path.
-    let share_heads = heads_per_kv > 1 && causal && half_on_gpu;
+    let share_heads = heads_per_kv > 1 && (causal || all) && half_on_gpu;
     let (k, v) = if heads_per_kv > 1 && !share_heads {
         (k.repeat_interleave_self_int(heads_per_kv, 2, None), v.repeat_interleave_self_int(heads_per_kv, 2, None))
     } else {
@@ -48,8 +50,8 @@ pub(super) fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visi
     let attend = |mask: Option<&Tensor>, causal: bool| {
         Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, causal, scale, share_heads)
     };
-    if causal {
-        return attend(None, true).transpose(1, 2).contiguous();
+    if causal || all {
+        return attend(None, causal).transpose(1, 2).contiguous();
     }
     let mask = mask_of(visible, k_len);
     let sees_any = mask.any_dim(2, false);
@@ -114,6 +116,11 @@ fn sequences(start: &Tensor, end: &Tensor, k_len: i64) -> Option<Vec<i64>> {
     }
     bounds.push(k_len);
     Some(bounds)
+}
+
+/// Whether every query sees every key.
+fn sees_all(start: &Tensor, end: &Tensor, k_len: i64) -> bool {
+    start.max().int64_value(&[]) == 0 && end.min().int64_value(&[]) == k_len
 }
 
 /// Whether query i sees exactly keys `0..=i`, for every row and as many keys as queries.

@@ -25,6 +25,9 @@ pub enum MetricsCommand {
         /// Count queries without any retrieved document as 0 (trec_eval -c).
         #[arg(long)]
         complete: bool,
+        /// From this grade on a document is relevant, for all measures but nDCG (trec_eval -l).
+        #[arg(long, default_value_t = 1, value_name = "GRADE", value_parser = clap::value_parser!(u32).range(1..))]
+        level: u32,
         /// Print one JSON object: `mean`, and with it `per_query`.
         #[arg(long)]
         json: bool,

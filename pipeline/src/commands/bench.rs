@@ -41,6 +41,7 @@ fn train_step(args: &BenchTrainStepArgs) -> anyhow::Result<()> {
         as_tokens(args.prompt_tokens),
         as_tokens(args.label_tokens),
         args.steps,
+        args.model.precision.training(),
         args.gradient_checkpointing,
     )?;
     if args.json {

@@ -121,7 +121,7 @@ fn settings(runs: &[PathBuf]) -> anyhow::Result<Option<Table>> {
 
 /// A run's settings; none where it was copied without its file.
 fn resolved(run: &RunFolder) -> anyhow::Result<serde_yaml::Value> {
-    let file = run.config();
+    let file = Some(run.tables_config()).filter(|file| file.exists()).unwrap_or_else(|| run.config());
     let problem = || format!("cannot read `{}`", file.display());
     let text = if file.exists() { std::fs::read_to_string(&file).with_context(problem)? } else { "{}".to_owned() };
     serde_yaml::from_str(&text).with_context(problem)

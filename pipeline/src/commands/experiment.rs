@@ -84,10 +84,15 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         }
         tables = evaluate::run(&experiment)?;
         tables.extend(answer::run(&experiment)?);
+        if experiment.ranks.is_main() && !tables.is_empty() {
+            write_whole(&experiment.folder.tables_config(), to_yaml(&experiment.config)?.as_bytes())?;
+        }
     }
     if does(Until::Report) {
         // All ranks end as rank 0 does.
-        experiment.agree(if experiment.ranks.is_main() { report::run(&experiment) } else { Ok(()) })?;
+        let reported =
+            if experiment.ranks.is_main() { report::run(&experiment, until == Until::Report) } else { Ok(()) };
+        experiment.agree(reported)?;
     }
     if experiment.ranks.is_main() { finish(&experiment, &tables, args.json) } else { Ok(()) }
 }

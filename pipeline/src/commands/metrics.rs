@@ -21,14 +21,21 @@ use crate::failure::{InputError, UsageError};
 /// When a file is missing or malformed, or nothing can be scored.
 pub fn run(command: MetricsCommand) -> anyhow::Result<()> {
     match command {
-        MetricsCommand::Ranking { qrels, run, measures, complete, json } => {
-            ranking(&qrels, &run, &measures, complete, json)
+        MetricsCommand::Ranking { qrels, run, measures, complete, level, json } => {
+            ranking(&qrels, &run, &measures, complete, level, json)
         }
         MetricsCommand::Squad { dataset, predictions, json } => squad(&dataset, &predictions, json),
     }
 }
 
-fn ranking(qrels: &Path, run: &Path, measures: &[String], complete: bool, as_json: bool) -> anyhow::Result<()> {
+fn ranking(
+    qrels: &Path,
+    run: &Path,
+    measures: &[String],
+    complete: bool,
+    level: u32,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let measures: Vec<RankingMeasure> = if measures.is_empty() {
         RankingMeasure::defaults()
     } else {
@@ -41,7 +48,7 @@ fn ranking(qrels: &Path, run: &Path, measures: &[String], complete: bool, as_jso
     let qrels_table = Qrels::read(qrels)?;
     let run_table = TrecRun::read(run)?;
     let averaging = if complete { Averaging::Complete } else { Averaging::InRun };
-    let evaluation = evaluate_run(&judgements(&qrels_table), &ranked_lists(&run_table), &measures, averaging)
+    let evaluation = evaluate_run(&judgements(&qrels_table), &ranked_lists(&run_table), &measures, averaging, level)
         .with_context(|| format!("`{}` against `{}`", run.display(), qrels.display()))?;
     if evaluation.num_unjudged > 0 {
         tracing::warn!("{} queries of the run are not judged and do not count", evaluation.num_unjudged);

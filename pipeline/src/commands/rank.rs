@@ -40,7 +40,8 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
     }
     let samples = candidates(args)?;
     let loaded = model_source::load(&args.model)?;
-    let context = usize::try_from(loaded.model.config.max_position_embeddings).unwrap_or(usize::MAX);
+    let trained_with = ModelNote::read(&loaded.folder)?.and_then(|note| note.context_length).unwrap_or(usize::MAX);
+    let context = usize::try_from(loaded.model.config.max_position_embeddings).unwrap_or(usize::MAX).min(trained_with);
     let prompts = PromptBuilder::new(Arc::clone(&loaded.tokenizer), prompt_config(args, &loaded)?)?.fitting(context);
     let parts = HeadParts {
         model: &loaded.model,

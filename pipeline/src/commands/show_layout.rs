@@ -104,7 +104,7 @@ fn of_file(args: &ShowLayoutArgs, file: &Path) -> anyhow::Result<Shown> {
     Ok(Shown { layout, words, title })
 }
 
-/// Layout and token ids of a text, as training reads it.
+/// Layout and token ids of a text, as it is learned from in this alignment.
 fn tokens_of(
     text: BranchedText,
     prompts: BranchPrompts,

@@ -103,7 +103,8 @@ const TOLD_KEYS: usize = 4;
 
 /// Where a run was made with other settings than its experiment has here (by a command of its own, or a file that was changed since).
 fn other_settings(config: &ExperimentConfig, run: &RunFolder) -> anyhow::Result<Option<String>> {
-    let Ok(text) = std::fs::read_to_string(run.config()) else { return Ok(None) };
+    let text = std::fs::read_to_string(run.tables_config()).or_else(|_| std::fs::read_to_string(run.config()));
+    let Ok(text) = text else { return Ok(None) };
     let Ok(own) = serde_yaml::from_str::<Value>(&text) else { return Ok(None) };
     let both = [("run".to_owned(), own), ("here".to_owned(), to_value(config)?)];
     let Some(table) = differences("settings", &both) else { return Ok(None) };

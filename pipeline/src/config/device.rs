@@ -29,7 +29,9 @@ impl DeviceChoice {
     /// When a GPU is asked for and libtorch sees none.
     pub fn resolve(self) -> Result<Device, UsageError> {
         let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
-        let local_rank = || std::env::var("LOCAL_RANK").ok()?.trim().parse::<usize>().ok();
+        let number = |name: &str| std::env::var(name).ok()?.trim().parse::<usize>().ok();
+        // Processes started by hand may have a RANK alone: on one host each still takes a GPU of its own.
+        let local_rank = || number("LOCAL_RANK").or_else(|| Some(number("RANK")? % count.max(1)));
         let wanted = match self {
             Self::Cpu => return Ok(Device::Cpu),
             Self::Auto if count == 0 => return Ok(Device::Cpu),

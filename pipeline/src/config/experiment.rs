@@ -22,7 +22,7 @@ use super::names::Names;
 pub struct ExperimentConfig {
     /// Names the run folder: letters, digits, `-`, `_` and `.`.
     pub name: String,
-    /// Decides everything random: generated data, the order of samples, dropout, new weights. Default 42.
+    /// Decides what is random in training: the order of samples, dropout, new weights. Data sets have seeds of their own. Default 42.
     #[serde(default = "default_seed")]
     pub seed: u64,
     /// Where run folders are made. Default `runs`.

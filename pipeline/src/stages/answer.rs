@@ -15,9 +15,9 @@ use evaluator::answer::{
 };
 use evaluator::table::Table;
 
-use super::evaluate::{outdated, write_table};
+use super::evaluate::{shown_as_it_was, write_table};
 use super::overlap::{Overlap, question_hashes};
-use super::share::Sharing;
+use super::share::{self, Sharing};
 use super::{Experiment, prepare, subject, train};
 use crate::model_source::{self, LoadedModel, ModelNote, load_folder};
 use crate::progress::SetProgress;
@@ -90,9 +90,7 @@ impl One<'_> {
 
     /// The evaluation, done now or before; `loaded` keeps the model for the next set.
     fn evaluate(&self, loaded: &mut Option<(LoadedModel, BranchPrompts)>) -> anyhow::Result<AnswerEvaluation> {
-        let mut inputs = self.lines_inputs()?;
-        let content_key = inputs.digest();
-        inputs.settings("normalisation", &self.config.normalisation)?;
+        let (content_key, inputs) = self.inputs()?;
         let result = self.file("json");
         let from_file = || read_json(&result);
         let ranks = &self.experiment.ranks;
@@ -103,7 +101,7 @@ impl One<'_> {
         }
         self.experiment.stop.check()?;
         if self.experiment.force && ranks.is_main() {
-            stamp::remove(&self.file("jsonl"))?;
+            share::forget(&self.file("jsonl"))?;
         }
         if loaded.is_none() {
             *loaded = Some(load(self.experiment, self.system, self.folder)?);
@@ -132,12 +130,22 @@ impl One<'_> {
         stamp::write(&self.experiment.folder.stamp(&self.sharing.stage), inputs, &outputs)
     }
 
-    /// What the answers depend on.
-    fn lines_inputs(&self) -> anyhow::Result<Inputs> {
-        let mut inputs = subject::inputs(self.experiment, &self.system.model, self.folder)?;
-        inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
-        add_settings(&mut inputs, self.experiment, self.config, self.system)?;
-        Ok(inputs)
+    /// What the evaluation depends on, and the digest of what its answers depend on.
+    fn inputs(&self) -> anyhow::Result<(String, Inputs)> {
+        let (experiment, config) = (self.experiment, self.config);
+        let mut inputs = subject::inputs(experiment, &self.system.model, self.folder)?;
+        inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(self.set))?);
+        inputs.settings("branch_prompt", &experiment.config.data.branch_prompt)?;
+        inputs.settings("decoders", &self.system.decoders)?;
+        if let Some(rope) = &self.system.rope {
+            inputs.settings("rope", rope)?;
+        }
+        inputs.settings("limits", &(config.max_new_tokens, experiment.config.model.context_length))?;
+        inputs.settings("sampling", &config.sampling)?;
+        inputs.settings("texts_per_batch", &config.texts_per_batch)?;
+        let content_key = inputs.digest();
+        inputs.settings("normalisation", &config.normalisation)?;
+        Ok((content_key, inputs))
     }
 
     /// The lines of all texts and what was measured on them, on rank 0; the other ranks answer their share.
@@ -186,38 +194,22 @@ impl One<'_> {
     }
 }
 
-/// Settings that the answers of a system depend on.
-fn add_settings(
-    inputs: &mut Inputs,
-    experiment: &Experiment<'_>,
-    config: &AnswerConfig,
-    system: &AnswerSystem,
-) -> anyhow::Result<()> {
-    inputs.settings("branch_prompt", &experiment.config.data.branch_prompt)?;
-    inputs.settings("decoders", &system.decoders)?;
-    if let Some(rope) = &system.rope {
-        inputs.settings("rope", rope)?;
-    }
-    inputs.settings("limits", &(config.max_new_tokens, experiment.config.model.context_length))?;
-    inputs.settings("sampling", &config.sampling)?;
-    inputs.settings("texts_per_batch", &config.texts_per_batch)
-}
-
-/// As [`super::evaluate::other_settings`].
-///
-/// # Errors
-/// Settings that cannot be encoded.
-pub fn other_settings(experiment: &Experiment<'_>) -> anyhow::Result<Vec<String>> {
-    let Some(config) = &experiment.config.answer else { return Ok(Vec::new()) };
-    let mut told = Vec::new();
+/// As [`super::evaluate::outdated`].
+#[must_use]
+pub fn outdated(experiment: &Experiment<'_>) -> Vec<String> {
+    let Some(config) = &experiment.config.answer else { return Vec::new() };
+    let mut lines = Vec::new();
     for system in &config.systems {
-        let mut inputs = Inputs::default();
-        add_settings(&mut inputs, experiment, config, system)?;
-        inputs.settings("normalisation", &config.normalisation)?;
-        let stages = config.sets.iter().map(|set| stage_name(system, set));
-        told.extend(stages.filter_map(|stage| outdated(experiment, &stage, &inputs)));
+        let Ok(folder) = subject::folder_of(experiment, &system.model) else { continue };
+        for set in &config.sets {
+            let (stage, worked) = (stage_name(system, set), Cell::new(false));
+            let sharing =
+                Sharing { experiment, stage: stage.clone(), model: system.name(), set, unit: "texts", worked };
+            let one = One { experiment, config, system, set, folder: &folder, texts: &[], sharing };
+            lines.extend(one.inputs().ok().and_then(|(_, inputs)| shown_as_it_was(experiment, &stage, &inputs)));
+        }
     }
-    Ok(told)
+    lines
 }
 
 /// A model for answering, and what writes its prompts.

@@ -12,14 +12,14 @@ use data::sources::{RankingSetConfig, SourceConfig};
 use data::{Qrels, RankingSample};
 use evaluator::decode::{BuildDecoder, DecoderKind, LastPrompt, LastRead};
 use evaluator::evaluate::{
-    EvaluateConfig, EvaluationJob, Predictions, Progress, SetEvaluation, comparison_table, cost_table, evaluate,
-    evaluate_share, fidelity_table, measure_memory, merge_shares, results_table,
+    EvaluateConfig, EvaluationJob, Predictions, Progress, SetEvaluation, SignificanceBaseline, comparison_table,
+    cost_table, evaluate, evaluate_share, fidelity_table, measure_memory, merge_shares, results_table,
 };
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::{Table, TableFormat};
 
 use super::overlap::Overlap;
-use super::share::Sharing;
+use super::share::{self, Sharing};
 use super::subject::{self, Subject};
 use super::{Experiment, heads, prepare, trec_runs};
 use crate::head_parts::HeadParts;
@@ -28,7 +28,7 @@ use crate::model_source::ModelNote;
 use crate::paper_table::config::RunTable;
 use crate::progress::SetProgress;
 use crate::run_folder::file_name;
-use crate::stamp::{self, Inputs};
+use crate::stamp::{self, Freshness, Inputs};
 use crate::write_whole::{read_json, write_json, write_whole};
 
 /// File with all evaluations, beside the tables.
@@ -101,15 +101,7 @@ impl One<'_> {
 
     /// The evaluation, done now or before; `loaded` keeps the model for the next set.
     fn evaluate(&self, loaded: &mut Option<Subject>) -> anyhow::Result<SetEvaluation> {
-        let predictions_of = self.predictions_inputs()?;
-        let content_key = predictions_of.digest();
-        let mut inputs = predictions_of;
-        inputs.settings("evaluate", self.config)?;
-        let set = &self.experiment.config.data.sets[self.set];
-        if let Some(qrels) = qrels_file(set)? {
-            inputs.path("qrels", &qrels)?;
-            inputs.settings("queries left out", &set.leaves_queries_out())?;
-        }
+        let (content_key, inputs) = self.inputs()?;
         let result = self.file("json");
         // What is told is always what the file tells, so that a skipped evaluation gives the same tables to the last digit.
         let from_file = || read_json(&result);
@@ -121,7 +113,7 @@ impl One<'_> {
         }
         self.experiment.stop.check()?;
         if self.experiment.force && ranks.is_main() {
-            stamp::remove(&self.file("jsonl"))?;
+            share::forget(&self.file("jsonl"))?;
         }
         if loaded.is_none() {
             *loaded = Some(Subject::load(self.experiment, self.model, self.folder)?);
@@ -133,6 +125,27 @@ impl One<'_> {
         };
         self.experiment.agree(written)?;
         from_file()
+    }
+
+    /// What the evaluation depends on, and the digest of what its predictions depend on.
+    fn inputs(&self) -> anyhow::Result<(String, Inputs)> {
+        let mut inputs = self.predictions_inputs()?;
+        let content_key = inputs.digest();
+        // What is evaluated beside it, and how tables show it, changes nothing of one model on one set.
+        let settings = EvaluateConfig {
+            sets: Vec::new(),
+            models: Vec::new(),
+            table_formats: Vec::new(),
+            significance_baseline: SignificanceBaseline::default(),
+            ..self.config.clone()
+        };
+        inputs.settings("evaluate", &settings)?;
+        let set = &self.experiment.config.data.sets[self.set];
+        if let Some(qrels) = qrels_file(set)? {
+            inputs.path("qrels", &qrels)?;
+            inputs.settings("queries left out", &set.leaves_queries_out())?;
+        }
+        Ok((content_key, inputs))
     }
 
     fn write(&self, evaluation: &SetEvaluation, content_key: &str, inputs: &Inputs) -> anyhow::Result<()> {
@@ -152,6 +165,7 @@ impl One<'_> {
     fn predictions_inputs(&self) -> anyhow::Result<Inputs> {
         let config = &self.experiment.config;
         let mut inputs = subject::inputs(self.experiment, self.model, self.folder)?;
+        inputs.settings("prompt", &config.data.prompt)?;
         inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
         inputs.settings("decoders", &self.config.decoders)?;
         inputs.settings("window", &self.config.window)?;
@@ -266,31 +280,31 @@ fn qrels_file(set: &RankingSetConfig) -> anyhow::Result<Option<PathBuf>> {
     file.map(|file| hub::data_path(&file)).transpose()
 }
 
-/// A line for each evaluation that was done under other settings than those of now; for a report of what is there.
-///
-/// # Errors
-/// Settings that cannot be encoded.
-pub fn other_settings(experiment: &Experiment<'_>) -> anyhow::Result<Vec<String>> {
-    let Some(config) = &experiment.config.evaluate else { return Ok(Vec::new()) };
-    let mut inputs = Inputs::default();
-    inputs.settings("prompt", &experiment.config.data.prompt)?;
-    inputs.settings("precision", &experiment.config.model.precision)?;
-    inputs.settings("evaluate", config)?;
-    let stages = config.models.iter().flat_map(|model| config.sets.iter().map(move |set| stage_name(model, set)));
-    Ok(stages.filter_map(|stage| outdated(experiment, &stage, &inputs)).collect())
+/// A line for each evaluation that would be another one now: of other settings, weights, data or heads. What cannot be compared, because it is gone,
+/// is told where it is needed.
+#[must_use]
+pub fn outdated(experiment: &Experiment<'_>) -> Vec<String> {
+    let Some(config) = &experiment.config.evaluate else { return Vec::new() };
+    let mut lines = Vec::new();
+    for model in &config.models {
+        let Ok(folder) = subject::folder_of(experiment, model) else { continue };
+        for set in &config.sets {
+            let (stage, worked) = (stage_name(model, set), Cell::new(false));
+            let sharing = Sharing { experiment, stage: stage.clone(), model, set, unit: "queries", worked };
+            let one = One { experiment, config, model, set, folder: &folder, samples: &[], sharing };
+            lines.extend(one.inputs().ok().and_then(|(_, inputs)| shown_as_it_was(experiment, &stage, &inputs)));
+        }
+    }
+    lines
 }
 
 /// What has changed since a stage that evaluates was done, in words.
-pub(super) fn outdated(experiment: &Experiment<'_>, stage: &str, inputs: &Inputs) -> Option<String> {
-    let changed = stamp::changed(&experiment.folder.stamp(stage), inputs);
-    let file = experiment.source.file.display();
-    let words = || {
-        format!(
-            "{stage} was done with other settings ({}) and is shown as it was done; `monopass evaluate {file}` does it anew",
-            changed.join(", ")
-        )
-    };
-    (!changed.is_empty()).then(words)
+pub(super) fn shown_as_it_was(experiment: &Experiment<'_>, stage: &str, inputs: &Inputs) -> Option<String> {
+    let Freshness::Changed(what) = stamp::freshness(&experiment.folder.stamp(stage), inputs) else { return None };
+    let (what, file) = (what.join(", "), experiment.source.file.display());
+    Some(format!(
+        "{stage} was done before these changed: {what}; it is shown as it was (`monopass evaluate {file}` does it anew)"
+    ))
 }
 
 fn write_tables(

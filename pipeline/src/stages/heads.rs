@@ -59,6 +59,43 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says which heads were trained by other settings than the present ones.
+pub fn warn_of_other_settings(experiment: &Experiment<'_>) {
+    let (Some(section), Some(evaluate)) = (&experiment.config.heads, &experiment.config.evaluate) else { return };
+    let needed: BTreeSet<NeededHead> = evaluate.decoders.iter().filter_map(|kind| kind.head()).collect();
+    for (model, head) in evaluate.models.iter().flat_map(|model| needed.iter().map(move |head| (model, head))) {
+        let mut inputs = Inputs::default();
+        if add_settings(&mut inputs, experiment, section, head).is_err() {
+            continue;
+        }
+        let stage = stage_name(model, head);
+        let changed = stamp::changed(&experiment.folder.stamp(&stage), &inputs);
+        if !changed.is_empty() {
+            let file = experiment.source.file.display();
+            let what = changed.join(", ");
+            tracing::warn!(
+                "{stage} was trained before these changed: {what}; it is used as it is (`monopass train {file}` trains it anew)"
+            );
+        }
+    }
+}
+
+/// Settings that a head depends on.
+fn add_settings(
+    inputs: &mut Inputs,
+    experiment: &Experiment<'_>,
+    section: &HeadsSection,
+    head: &NeededHead,
+) -> anyhow::Result<()> {
+    inputs.settings("roles", &(&section.train, &section.validation))?;
+    inputs.settings("head", &(head.method(), head.settings()))?;
+    inputs.settings("seed", &experiment.config.seed)?;
+    match head {
+        NeededHead::OnePass(_) => inputs.settings("settings", &section.one_pass),
+        _ => inputs.settings("settings", &section.draft),
+    }
+}
+
 /// What a head of ONE-PASS reads; the other heads learn from states.
 fn tree_of(head: &NeededHead) -> Option<OnePassSettings> {
     match head {
@@ -110,13 +147,7 @@ impl Work<'_> {
             for (set, of) in of_sets {
                 inputs.hash(&format!("teacher {set}"), of.inputs.digest());
             }
-            inputs.settings("roles", &(&self.section.train, &self.section.validation))?;
-            inputs.settings("head", &(head.method(), head.settings()))?;
-            inputs.settings("seed", &self.experiment.config.seed)?;
-            match head {
-                NeededHead::OnePass(_) => inputs.settings("settings", &self.section.one_pass)?,
-                _ => inputs.settings("settings", &self.section.draft)?,
-            }
+            add_settings(&mut inputs, self.experiment, self.section, head)?;
             if self.experiment.is_finished(&name, &inputs)? {
                 continue;
             }

@@ -19,11 +19,11 @@ use crate::write_whole::read_json;
 
 const STAGE: &str = "report";
 
-/// Writes `report.html`.
+/// Writes `report.html`; `of_before`: of evaluations that were done by a command before, which may have had other settings.
 ///
 /// # Errors
 /// When nothing was trained or evaluated yet, or the page cannot be written.
-pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
+pub fn run(experiment: &Experiment<'_>, of_before: bool) -> anyhow::Result<()> {
     let folder = &experiment.folder;
     let evaluations_file = folder.tables().join(EVALUATIONS_FILE);
     let mut inputs = Inputs::new();
@@ -65,14 +65,14 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     experiment.stamped(STAGE, &inputs, || {
-        let page = fill(experiment)?;
+        let page = fill(experiment, of_before)?;
         page.write(&folder.report())?;
         tracing::info!("  {}", folder.report().display());
         Ok(vec![folder.report()])
     })
 }
 
-fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
+fn fill(experiment: &Experiment<'_>, of_before: bool) -> anyhow::Result<Report> {
     let config = &experiment.config;
     let evaluations: Vec<SetEvaluation> = beside_tables(experiment, EVALUATIONS_FILE)?;
     let overlaps: Vec<Overlap> = beside_tables(experiment, OVERLAPS_FILE)?;
@@ -83,9 +83,11 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
     }
     let mut overlaps = overlaps;
     overlaps.extend(beside_tables::<Vec<Overlap>>(experiment, answer::OVERLAPS_FILE)?);
-    let mut other_settings = evaluate::other_settings(experiment)?;
-    other_settings.extend(answer::other_settings(experiment)?);
-    other_settings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let outdated = match of_before {
+        true => [evaluate::outdated(experiment), answer::outdated(experiment)].concat(),
+        false => Vec::new(),
+    };
+    outdated.iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut stages = Vec::new();
     for stage in experiment.stages() {
         let metrics = experiment.folder.train(&stage.name).join("metrics.jsonl");
@@ -117,7 +119,7 @@ fn fill(experiment: &Experiment<'_>) -> anyhow::Result<Report> {
         title: config.report.title.clone().unwrap_or_else(|| config.name.clone()),
         summary: config.report.notes.clone(),
         headlines,
-        warnings: overlaps.iter().map(Overlap::warning).chain(other_settings).collect(),
+        warnings: overlaps.iter().map(Overlap::warning).chain(outdated).collect(),
         stages,
         trade_offs,
         differences,

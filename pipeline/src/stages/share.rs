@@ -2,15 +2,26 @@
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::Context as _;
-use evaluator::{EvaluatorError, RankShare};
+use evaluator::{EvaluatorError, RankShare, rank_parts};
 use tch::Device;
 
 use super::Experiment;
 use crate::failure::Interrupted;
 use crate::origin::Origins;
 use crate::progress::SetProgress;
+use crate::stamp;
+
+/// Takes away what was done before, also of an interrupted run by several ranks.
+///
+/// # Errors
+/// A file cannot be removed.
+pub(super) fn forget(predictions: &Path) -> anyhow::Result<()> {
+    stamp::remove(predictions)?;
+    rank_parts(predictions)?.iter().try_for_each(|part| stamp::remove(part))
+}
 
 /// One model on one set, as far as ranks, signals and the origin of figures are concerned.
 pub(super) struct Sharing<'a> {

@@ -29,7 +29,7 @@ pub fn folder_of(experiment: &Experiment<'_>, model: &str) -> anyhow::Result<Pat
     if model.contains('/') { hub::model_folder(model) } else { experiment.model_folder(model) }
 }
 
-/// What everything read from a model depends on, beside the data.
+/// What everything read from a model depends on, beside the data and how a prompt is written.
 ///
 /// # Errors
 /// When there are no such weights.
@@ -44,7 +44,6 @@ pub fn inputs(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow
     if config.model.tokenizer.is_some() {
         inputs.path("tokenizer", &tokenizer_of(experiment, model, folder)?)?;
     }
-    inputs.settings("prompt", &config.data.prompt)?;
     inputs.settings("precision", &config.model.precision)?;
     Ok(inputs)
 }

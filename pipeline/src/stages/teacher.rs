@@ -80,6 +80,7 @@ impl Teacher<'_> {
         let experiment = self.experiment;
         let samples = prepare::samples(experiment, set)?;
         let mut inputs = subject::inputs(experiment, self.model, &self.folder)?;
+        inputs.settings("prompt", &experiment.config.data.prompt)?;
         inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(set))?);
         inputs.settings("context", &experiment.config.model.context_length)?;
         let of_set = TeacherSet { samples, inputs };
@@ -93,7 +94,7 @@ impl Teacher<'_> {
             return Ok(of_set);
         }
         let folder = self.folder_of(set);
-        let begun = if experiment.ranks.is_main() { begin(&folder, &of_set.inputs) } else { Ok(()) };
+        let begun = if experiment.ranks.is_main() { begin(&folder, &of_set.inputs, experiment.force) } else { Ok(()) };
         experiment.agree(begun)?;
         let subject = self.load(subject)?;
         let job = self.job(subject, set, &of_set, &folder);
@@ -155,7 +156,10 @@ impl Teacher<'_> {
 }
 
 /// Clears parts of other inputs, and counts them in the log, so that only what fits is gone on with.
-fn begin(folder: &Path, inputs: &Inputs) -> anyhow::Result<()> {
+fn begin(folder: &Path, inputs: &Inputs, force: bool) -> anyhow::Result<()> {
+    if force {
+        remove_folder(folder)?;
+    }
     let marker = folder.join("inputs");
     let digest = inputs.digest();
     if fs::read_to_string(&marker).ok().as_deref() != Some(digest.as_str()) {

@@ -15,7 +15,7 @@ use trainer::{Outcome, Run};
 
 use super::held_out::HeldOut;
 use super::training_material::Material;
-use super::{Experiment, prepare, remove_folder, replace_folder, set_aside};
+use super::{Experiment, heads, prepare, remove_folder, replace_folder, set_aside};
 use crate::config::experiment::StageSection;
 use crate::failure::Interrupted;
 use crate::logging::draws_bars;
@@ -65,6 +65,7 @@ pub fn warn_of_other_settings(experiment: &Experiment<'_>) {
             );
         }
     }
+    heads::warn_of_other_settings(experiment);
 }
 
 fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<Inputs> {
@@ -83,6 +84,10 @@ fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<I
     inputs.hash("weights", experiment.weights_hash(from)?);
     if config.model.tokenizer.is_some() {
         inputs.path("tokenizer", &experiment.tokenizer_folder()?)?;
+    }
+    // Sets are read one after the other, a set twice where it is named twice.
+    if stage.data.0.len() > 1 {
+        inputs.settings("order of data", &stage.data.0)?;
     }
     for set in &stage.data.0 {
         inputs.hash(&format!("data {set}"), experiment.stamp_hash(&prepare::stage_name(set))?);
@@ -258,6 +263,7 @@ fn write_model(
         stage: stage.name.clone(),
         prompt: material.prompt.clone(),
         prompt_hash: material.prompt_hash.clone(),
+        context_length: experiment.config.model.context_length,
         trained_queries,
     };
     if let Some(parent) = folder.parent() {

@@ -44,7 +44,7 @@ pub struct MovielensConfig {
     // Left out where it says nothing new, so that sets prepared before it existed stay as they are.
     #[serde(default, skip_serializing_if = "MovielensFirstStage::is_random")]
     pub first_stage: MovielensFirstStage,
-    /// Any integer, for the draws and the order of the candidates.
+    /// Any integer, for the draws and the order of the candidates. Default: 0.
     #[serde(default)]
     pub seed: u64,
 }

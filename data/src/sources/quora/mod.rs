@@ -33,7 +33,7 @@ pub struct QuoraConfig {
     /// Pairs used at most, drawn at random with `seed`. Default: all.
     #[serde(default)]
     pub max_questions: Option<usize>,
-    /// Any integer, for the draws and the order of the candidates.
+    /// Any integer, for the draws and the order of the candidates. Default: 0.
     #[serde(default)]
     pub seed: u64,
 }
