@@ -27,7 +27,13 @@ impl Qrels {
             let line = line.map_err(|message| DataError::malformed(path, number, message))?;
             let fields: Vec<&str> = line.split_whitespace().collect();
             // A query's id may begin so too.
-            let is_row = || matches!(fields[..], [.., grade] if fields.len() <= 4 && grade.parse::<i32>().is_ok());
+            let is_row = || match fields[..] {
+                [query, .., grade] => {
+                    let columns = [3, 4].contains(&fields.len()) && columns.is_none_or(|wanted| wanted == fields.len());
+                    query.len() > 1 && columns && grade.parse::<i32>().is_ok()
+                }
+                _ => false,
+            };
             if line.starts_with('#') && !is_row() {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn both_layouts_and_round_trip() {
-        let trec = read("# made by hand\n2 0 d1 1\n2 Q0 d2 -1\n1\t0\td1\t3\n#3 0 d1 2\n").unwrap();
+        let trec = read("# TREC DL 2019\n2 0 d1 1\n2 Q0 d2 -1\n1\t0\td1\t3\n#3 0 d1 2\n").unwrap();
         assert_eq!(trec.grade("2", "d2"), Some(-1));
         assert_eq!(trec.queries().collect::<Vec<_>>(), ["2", "1", "#3"], "a comment is no row, an id may begin as one");
         let beir = read("query-id\tcorpus-id\tscore\n2\td1\t1\n2\td2\t-1\n1\td1\t3\n#3\td1\t2\n").unwrap();

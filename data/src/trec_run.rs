@@ -34,7 +34,7 @@ impl TrecRun {
         Self { tag: tag.into(), ..Self::default() }
     }
 
-    /// Reads six columns separated by blanks or tabs; a line that begins with `#` and has another number of them is a comment. Gzip is
+    /// Reads six columns separated by blanks or tabs; a line that begins with `#` is a comment, unless it has six columns and the first is more than that. Gzip is
     /// unpacked.
     ///
     /// # Errors
@@ -47,7 +47,8 @@ impl TrecRun {
             let line = line.map_err(|message| DataError::malformed(path, number, message))?;
             let fields: Vec<&str> = line.split_whitespace().collect();
             // A query's id may begin so too.
-            if line.starts_with('#') && fields.len() != 6 {
+            let is_row = fields.len() == 6 && fields[0].len() > 1;
+            if line.starts_with('#') && !is_row {
                 return Ok(ControlFlow::Continue(()));
             }
             let [query, _, document, rank, score, tag] = fields[..] else {
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_query_id_may_begin_as_a_comment_does() {
-        let run = read("# made by hand\n#1 Q0 a 1 5 t\nq Q0 a 1 5 t\n").unwrap();
+        let run = read("# run made by BM25 baseline\n#1 Q0 a 1 5 t\nq Q0 a 1 5 t\n").unwrap();
         assert_eq!(run.queries().collect::<Vec<_>>(), ["#1", "q"]);
     }
 

@@ -222,7 +222,8 @@ impl KeyRanges {
 
     /// The key of each query's own token, int32 `[rows, seq]` on the CPU, -1 where its range holds it; `None` where all ranges do.
     pub fn own(&self) -> Option<Tensor> {
-        self.grid.as_ref().map(|grid| self.shaped(Tensor::from_slice(&grid.own)))
+        let besides = self.grid.as_ref().filter(|grid| grid.own.iter().any(|own| *own >= 0));
+        besides.map(|grid| self.shaped(Tensor::from_slice(&grid.own)))
     }
 
     /// Branch and column of every query, float32 `[rows, seq]` each; `None` when the pattern has no columns.

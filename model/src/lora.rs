@@ -33,6 +33,16 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
+    /// Whether both describe the same adapter: the order in which projections are named says nothing, PEFT's files have that of a set.
+    pub fn is_that_of(&self, other: &Self) -> bool {
+        let sorted = |config: &Self| {
+            let mut config = config.clone();
+            config.target_modules.sort_unstable();
+            config
+        };
+        sorted(self) == sorted(other)
+    }
+
     /// Problems with the values, empty when all is well.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();

@@ -89,6 +89,7 @@ fn way_round(id: &str) -> String {
 
 #[cfg(feature = "hub")]
 mod download {
+    use std::fs::File;
     use std::path::PathBuf;
 
     use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
@@ -108,6 +109,7 @@ mod download {
             let cached = Cache::from_env().repo(repo).get("config.json");
             return cached.and_then(|file| Some(file.parent()?.to_owned())).ok_or_else(|| not_cached(id));
         }
+        let _lock = lock();
         let cached = || model::folder::resolve_in_cache(id, None, &model::folder::hub_cache());
         let repo = api(id)?.repo(repo);
         let files = match list(&repo, id) {
@@ -140,12 +142,23 @@ mod download {
             let cached = file.and_then(|file| Cache::from_env().repo(repo).get(file));
             return cached.ok_or_else(|| not_cached(id));
         }
+        let _lock = lock();
         let repo = api(id)?.repo(repo);
         let file = match file {
             Some(file) => file.to_owned(),
             None => only_data_file(id, &list(&repo, id)?)?,
         };
         fetch(&repo, Repo::new(id.to_owned(), RepoType::Dataset), id, &file)
+    }
+
+    /// One process of a host fetches at a time, ranks and runs of a sweep among them: the others find the files there. hf-hub's own lock gives up after
+    /// five seconds. Nothing where the cache cannot be written: fetching says why.
+    fn lock() -> Option<File> {
+        let cache = model::folder::hub_cache();
+        std::fs::create_dir_all(&cache).ok()?;
+        let file = File::create(cache.join(".monopass.lock")).ok()?;
+        file.lock().ok()?;
+        Some(file)
     }
 
     /// The file in the cache; downloaded and compared with its checksum when it was not there.

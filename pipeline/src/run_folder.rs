@@ -42,7 +42,7 @@ impl RunFolder {
 
     /// The resolved settings by which the tables were made: a command that was begun with others has not changed them yet.
     pub fn tables_config(&self) -> PathBuf {
-        self.tables().join("config.yaml")
+        self.tables().join("settings.yaml")
     }
     /// Everything that was said, with times.
     pub fn log(&self) -> PathBuf {

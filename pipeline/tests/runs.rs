@@ -51,6 +51,8 @@ fn runs_are_compared_listed_and_removed() {
     assert!(text.contains("no run has the row `slow/models/gone/single_token`"), "{text}");
     let text = place.run(&["compare", "runs/slow", "model"]).expect_code(3).stderr;
     assert!(text.contains("`model` has no evaluation"), "{text}");
+    let text = place.run(&["compare", "runs/slow", "runs/fast", "model"]).expect_code(0).stderr;
+    assert!(text.contains("left out, without an evaluation: `model`"), "{text}");
 
     let listed = place.run(&["runs", "ls"]).expect_code(0).stdout;
     assert_eq!(listed.lines().count(), 2, "{listed}");

@@ -232,11 +232,13 @@ impl Ranks {
     /// # Errors
     /// This rank's own error, or that another failed.
     pub(crate) fn agree<T>(&self, result: Result<T, TrainError>, what: &str) -> Result<T, TrainError> {
+        // What is agreed on took each rank as long as it took: a checkpoint of a large model longer than a collective waits. A failure is told
+        // once all are here, so that nobody leaves before the sum.
+        let met = self.meet();
         if let Err(error) = &result {
             self.report_failure(error);
         }
-        // What is agreed on took each rank as long as it took: a checkpoint of a large model longer than a collective waits.
-        self.meet()?;
+        met?;
         let failed = self.first_failed(result.is_err())?;
         let value = result?;
         match failed {

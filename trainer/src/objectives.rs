@@ -81,6 +81,11 @@ impl ObjectiveConfig {
         }
     }
 
+    /// Whether it learns from the logits of one token a candidate, beside the answer's text.
+    pub fn reads_one_token(&self) -> bool {
+        matches!(self, Self::First(_))
+    }
+
     /// Problems with the settings, one line each.
     pub fn validate(&self) -> Vec<String> {
         match self {

@@ -96,7 +96,7 @@ fn prepare_model(model: &mut CausalLm, config: &TrainConfig, seed: u64) -> Resul
             model.train_all();
         }
         (Some(lora), None) => model.add_lora(lora, seed)?,
-        (Some(lora), Some(present)) if lora == present => model.train_lora(),
+        (Some(lora), Some(present)) if lora.is_that_of(present) => model.train_lora(),
         (Some(wanted), Some(present)) => {
             let problem = format!(
                 "the model has adapters {present:?}, this stage wants {wanted:?}; keep `lora` the same to train them on, or merge them \

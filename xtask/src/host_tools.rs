@@ -22,7 +22,22 @@ pub fn require_cpp_compiler() -> Result<()> {
     if !found {
         bail!("the C++ compiler `{compiler}` does not run: {}", install_hint("g++"));
     }
+    let version = Command::new(program).arg("-dumpversion").stdin(Stdio::null()).output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    if major(&version).is_some_and(|major| major < OLDEST_COMPILER) {
+        bail!(
+            "the C++ compiler `{compiler}` is version {version}, wanted GCC {OLDEST_COMPILER} or newer (libtorch's headers and AVX512-BF16): \
+             install one and name it by CXX=g++-{OLDEST_COMPILER}"
+        );
+    }
     Ok(())
+}
+
+/// libtorch's headers want GCC 9, `-mavx512bf16` is known since 10.
+const OLDEST_COMPILER: u32 = 10;
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
 }
 
 /// How to install `package` (Debian's name) with the package manager that is here.
@@ -31,8 +46,17 @@ pub fn install_hint(package: &str) -> String {
     if has("apt-get") {
         format!("`sudo apt-get install {package}`")
     } else if has("dnf") {
-        let package = if package == "g++" { "gcc-c++" } else { package };
-        format!("`sudo dnf install {package}`")
+        format!("`sudo dnf install {}`", if package == "g++" { "gcc-c++" } else { package })
+    } else if has("zypper") {
+        format!("`sudo zypper install {}`", if package == "g++" { "gcc-c++" } else { package })
+    } else if has("pacman") {
+        let package = match package {
+            "g++" => "gcc",
+            "python3" => "python",
+            "python3-pip" => "python-pip",
+            other => other,
+        };
+        format!("`sudo pacman -S {package}`")
     } else {
         format!("install `{package}` with your system's package manager")
     }
@@ -45,4 +69,14 @@ pub fn has_gpu() -> bool {
     }
     let listed = Command::new("nvidia-smi").arg("-L").stdin(Stdio::null()).output();
     listed.is_ok_and(|output| output.status.success() && output.stdout.starts_with(b"GPU "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn a_compilers_version_is_read() {
+        assert_eq!([major("12"), major("8.5.0"), major("")], [Some(12), Some(8), None]);
+    }
 }

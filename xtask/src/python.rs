@@ -63,11 +63,15 @@ impl Python {
         };
         let shown = python.program.display();
         if !answers(&["-c", "import sys, zipfile, zlib; sys.exit(sys.version_info < (3, 7))"]) {
-            bail!("`{shown}` (3.7 or newer) is needed to unpack wheels: {}", host_tools::install_hint("python3"));
+            bail!(
+                "`{shown}` (3.7 or newer) is needed to unpack wheels: {}, or name another by PYTHON=/path/to/python3",
+                host_tools::install_hint("python3")
+            );
         }
         if !answers(&["-m", "pip", "--version"]) {
             bail!(
-                "`{shown}` has no pip, which downloads the wheels: {}, or run `{shown} -m ensurepip --user`",
+                "`{shown}` has no pip, which downloads the wheels: {}; in a virtual environment `{shown} -m ensurepip`; or name \
+                 another Python by PYTHON=/path/to/python3 (`python3 -m venv DIR` makes one with pip)",
                 host_tools::install_hint("python3-pip")
             );
         }
@@ -76,11 +80,12 @@ impl Python {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            // Under `cargo xtask` it names our libtorch folder, whose libraries are not Python's.
-            .env_remove("LD_LIBRARY_PATH");
+        command.args(arguments).stdin(Stdio::null());
+        // Under `cargo xtask` it may name our libtorch folder, whose libraries are not Python's; what else it names may be.
+        if let Some(paths) = env::var_os("LD_LIBRARY_PATH") {
+            let own = env::split_paths(&paths).filter(|path| !path.ends_with(".libtorch/lib"));
+            command.env("LD_LIBRARY_PATH", env::join_paths(own).unwrap_or_default());
+        }
         command
     }
 

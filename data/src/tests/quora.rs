@@ -52,7 +52,7 @@ fn pairs_of_different_questions_give_negatives_only_and_limits_draw() {
     let frame =
         rows.replace("\t1\n", "\tTrue\n").replace("\t0\n", "\tFalse\n") + "3\twhat is old\twhat is new\tmaybe\n";
     let (of_frame, report) = lists(&frame, json!({"num_candidates": 3}));
-    assert_eq!(of_frame, lists(&rows, json!({"num_candidates": 3})).0);
+    assert_eq!(of_frame, lists(rows, json!({"num_candidates": 3})).0);
     assert!(report.to_string().contains("`is_duplicate` is `maybe`, wanted 0 or 1"), "{report}");
     let (samples, _) = lists(rows, json!({"num_candidates": 2, "max_questions": 1, "seed": 3}));
     assert_eq!((samples.len(), samples[0].passages.len()), (1, 2));

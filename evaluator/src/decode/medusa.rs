@@ -40,8 +40,7 @@ impl Medusa {
 
     /// What is wrong with settings whose tree no pass can read.
     pub(super) fn too_large(levels: usize, branching: usize) -> Option<String> {
-        // beyond so many levels even a tree of two branches is too large
-        let nodes = tree_items(levels.min(64), branching, usize::MAX);
+        let nodes = tree_items(levels, branching, MOST_CANDIDATES);
         let most = Self::MOST_NODES;
         let tree = format!("`levels` {levels} and `branching` {branching} make a tree of more than {most} items");
         (nodes > most).then(|| format!("{tree}, wanted at most {most}"))
@@ -69,6 +68,9 @@ impl Decoder for Medusa {
         list.finish(self.n_step, &mut Branches { settings: self })
     }
 }
+
+/// Of a list that is read by one token a candidate.
+const MOST_CANDIDATES: usize = 26;
 
 /// Nodes below the first level, whose items are of a list of `n`.
 fn tree_items(levels: usize, branching: usize, n: usize) -> usize {

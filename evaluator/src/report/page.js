@@ -10,7 +10,8 @@ function sortBy(table, column, heading) {
     const cell = row.cells[column];
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
     const text = cell.textContent.trim();
-    return text === "–" ? "" : text;
+    if (text === "" || text === "–") return "";
+    return Number.isFinite(Number(text)) ? Number(text) : text;
   };
   const isEmpty = (value) => value === "";
   const compare = (a, b) => {

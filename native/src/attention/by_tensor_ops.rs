@@ -83,6 +83,9 @@ pub(super) fn mask_of(visible: &Visible, k_len: i64) -> Tensor {
     }
 }
 
+/// A shorter prefix is not worth a call of its own.
+const SHORTEST_PREFIX: i64 = 16;
+
 /// Number of queries before the first one that sees more than its range, if their ranges leave out some keys at the end.
 fn prefix_rows(visible: &Visible, k_len: i64) -> Option<i64> {
     let besides = match (visible.own, visible.extra) {
@@ -94,7 +97,7 @@ fn prefix_rows(visible: &Visible, k_len: i64) -> Option<i64> {
     let besides = Vec::<bool>::try_from(besides.any_dim(0, false)).ok()?;
     let rows = besides.iter().position(|any| *any).unwrap_or(besides.len()) as i64;
     let last = (rows > 0).then(|| visible.end.narrow(1, 0, rows).max().int64_value(&[]))?;
-    (rows < besides.len() as i64 && last > 0 && last < k_len).then_some(rows)
+    (rows >= SHORTEST_PREFIX && rows < besides.len() as i64 && last > 0 && last < k_len).then_some(rows)
 }
 
 /// Where packed sequences begin, and the end of the last: none unless every row sees its own sequence up to itself.

@@ -23,6 +23,7 @@ use crate::origin::PROGRAM;
 use crate::run_folder::RunFolder;
 use crate::stages::answer::ANSWERS_FILE;
 use crate::stages::evaluate::EVALUATIONS_FILE;
+use crate::sweep::config::one_line;
 use crate::write_whole::{read_json, write_whole};
 
 /// Compares the rankings of runs, and their answers.
@@ -30,23 +31,17 @@ use crate::write_whole::{read_json, write_whole};
 /// # Errors
 /// A run without evaluation, a baseline that no run has, nothing in common.
 pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
-    let names = names(&args.runs)?;
+    let runs = evaluated(&args.runs)?;
+    let names = names(&runs)?;
     let measures =
         args.measures.iter().map(|name| Ok(name.parse()?)).collect::<anyhow::Result<Vec<RankingMeasure>>>()?;
     let baseline = args.baseline.as_deref().map_or(Ok(RunBaseline::Counterpart), row_name)?;
     let (mut ranked, mut answered) = (Vec::new(), Vec::new());
-    for (name, run) in names.iter().zip(&args.runs) {
-        let (rankings, answers) = (rankings(name, run)?, answers(name, run)?);
-        if rankings.is_none() && answers.is_none() {
-            let message = format!(
-                "`{}` has no evaluation: there is neither `tables/{EVALUATIONS_FILE}` nor `tables/{ANSWERS_FILE}`",
-                run.display()
-            );
-            return Err(InputError::new(message, "evaluate the run first, or give another folder").into());
-        }
-        ranked.extend(rankings);
-        answered.extend(answers);
+    for (name, run) in names.iter().zip(&runs) {
+        ranked.extend(rankings(name, run)?);
+        answered.extend(answers(name, run)?);
     }
+    check_rules(&runs, !ranked.is_empty(), !answered.is_empty())?;
     let bootstrap = Bootstrap::default();
     let mut made = Vec::new();
     if !ranked.is_empty() {
@@ -62,11 +57,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         }
     }
     if let Some(folder) = &args.out {
-        let folders: Folders =
-            names.iter().zip(&args.runs).map(|(name, run)| (name.clone(), RunFolder::at(run))).collect();
+        let folders: Folders = names.iter().zip(&runs).map(|(name, run)| (name.clone(), RunFolder::at(run))).collect();
         let mut queries = compare_queries::of_rankings(&folders, &ranked, &baseline, &measures)?;
         queries.extend(compare_queries::of_answers(&folders, &answered, &baseline, normalisation)?);
-        write(tables.clone(), &names, settings(&args.runs)?, queries, folder)?;
+        write(tables.clone(), &names, settings(&runs)?, queries, folder)?;
     }
     if args.json {
         return print_json(&json!({ "table": tables[0], "tables": tables }));
@@ -127,11 +121,56 @@ fn resolved(run: &RunFolder) -> anyhow::Result<serde_yaml::Value> {
     serde_yaml::from_str(&text).with_context(problem)
 }
 
+/// Values by other rules are other quantities: a test of their differences would say nothing.
+fn check_rules(runs: &[PathBuf], ranked: bool, answered: bool) -> anyhow::Result<()> {
+    let rules = [("evaluate", "relevance_level", ranked, "1"), ("answer", "normalisation", answered, "official")];
+    for (section, key, _, default) in rules.into_iter().filter(|(_, _, asked, _)| *asked) {
+        let mut found: Option<(String, &PathBuf)> = None;
+        for run in runs {
+            let settings = resolved(&RunFolder::at(run))?;
+            let Some(section) = settings.get(section).filter(|section| section.is_mapping()) else { continue };
+            let own = section.get(key).map_or_else(|| default.to_owned(), one_line);
+            let (before, other) = found.get_or_insert_with(|| (own.clone(), run));
+            if *before != own {
+                let text = format!(
+                    "`{}` was scored with `{key}: {before}`, `{}` with `{key}: {own}`: their values are of different measures",
+                    other.display(),
+                    run.display()
+                );
+                return Err(InputError::new(
+                    text,
+                    "`monopass evaluate FILE --set ...` scores a run anew without decoding",
+                )
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// How a run's answers were scored.
 fn normalisation(run: &RunFolder) -> anyhow::Result<AnswerNormalisation> {
     let settings = resolved(run)?;
     let written = settings.get("answer").and_then(|answer| answer.get("normalisation"));
     Ok(written.map(|value| serde_yaml::from_value(value.clone())).transpose()?.unwrap_or_default())
+}
+
+/// The runs that have an evaluation. Others (of `runs/*`, say) are left out with a warning, where two remain.
+fn evaluated(runs: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let has = |run: &&PathBuf| {
+        let tables = RunFolder::at(run).tables();
+        tables.join(EVALUATIONS_FILE).exists() || tables.join(ANSWERS_FILE).exists()
+    };
+    let (with, without): (Vec<&PathBuf>, Vec<&PathBuf>) = runs.iter().partition(has);
+    if let Some(first) = without.first().filter(|_| with.len() < 2) {
+        let message = format!(
+            "`{}` has no evaluation: there is neither `tables/{EVALUATIONS_FILE}` nor `tables/{ANSWERS_FILE}`",
+            first.display()
+        );
+        return Err(InputError::new(message, "evaluate the run first, or give another folder").into());
+    }
+    without.iter().for_each(|run| tracing::warn!("left out, without an evaluation: `{}`", run.display()));
+    Ok(with.into_iter().cloned().collect())
 }
 
 fn rankings(name: &str, run: &Path) -> anyhow::Result<Option<RunEvaluations>> {

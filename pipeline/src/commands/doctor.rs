@@ -50,17 +50,22 @@ fn libtorch() -> Finding {
     }
 }
 
+/// Why libtorch sees no GPU though there is a driver.
+fn cuda_trouble() -> String {
+    if let Some(problem) = native::runtime::cuda_problem() {
+        return format!("libtorch's CUDA part does not load: {problem}");
+    }
+    "this libtorch is built for the CPU (`cargo xtask setup --cuda`, then `cargo build`, brings the other one, or set LIBTORCH), or \
+     the driver is older than its CUDA"
+        .to_owned()
+}
+
 fn gpus() -> Finding {
     let count = Cuda::device_count();
     let driver = Path::new("/proc/driver/nvidia/version").exists();
     let (found, trouble) = match (count, driver) {
         (0, false) => ("none".to_owned(), None),
-        (0, true) => (
-            "a driver, but libtorch sees no GPU".to_owned(),
-            Some(
-                "this libtorch is probably built for the CPU; `cargo xtask setup` chooses, or set LIBTORCH".to_owned(),
-            ),
-        ),
+        (0, true) => ("a driver, but libtorch sees no GPU".to_owned(), Some(cuda_trouble())),
         (count, _) => (format!("{count}, cuDNN {}", if Cuda::cudnn_is_available() { "yes" } else { "no" }), None),
     };
     Finding { name: "gpus", found, trouble }

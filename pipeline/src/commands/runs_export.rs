@@ -24,6 +24,7 @@ const TABLES: [&str; 2] = ["results", "answers"];
 /// # Errors
 /// A folder is not a run, or the store cannot be written.
 pub fn to_mlflow(runs: &[PathBuf], store: &Path) -> anyhow::Result<()> {
+    let mut written: BTreeMap<String, &PathBuf> = BTreeMap::new();
     for run in runs {
         let folder = RunFolder::at(run);
         if !folder.config().is_file() {
@@ -31,6 +32,11 @@ pub fn to_mlflow(runs: &[PathBuf], store: &Path) -> anyhow::Result<()> {
             return Err(InputError::new(message, "`monopass runs ls` lists the runs of a folder").into());
         }
         let (config, _) = load_with_source(&folder.config(), &[])?;
+        // A run is an experiment of its name there: a second one would take the first one's place.
+        if let Some(other) = written.insert(config.name.clone(), run).filter(|other| *other != run) {
+            let message = format!("`{}` and `{}` are both named `{}`", other.display(), run.display(), config.name);
+            return Err(InputError::new(message, "export them to stores of their own, one `--mlflow DIR` each").into());
+        }
         let results = results(&folder)?;
         let mut models: Vec<&str> =
             [BASE].into_iter().chain(config.stages().iter().map(|stage| stage.name.as_str())).collect();

@@ -200,7 +200,7 @@ pub fn outdated(experiment: &Experiment<'_>) -> Vec<String> {
     let Some(config) = &experiment.config.answer else { return Vec::new() };
     let mut lines = Vec::new();
     for system in &config.systems {
-        let Ok(folder) = subject::folder_of(experiment, &system.model) else { continue };
+        let Some(folder) = subject::folder_on_disk(experiment, &system.model) else { continue };
         for set in &config.sets {
             let (stage, worked) = (stage_name(system, set), Cell::new(false));
             let sharing =

@@ -165,7 +165,7 @@ impl One<'_> {
     fn predictions_inputs(&self) -> anyhow::Result<Inputs> {
         let config = &self.experiment.config;
         let mut inputs = subject::inputs(self.experiment, self.model, self.folder)?;
-        inputs.settings("prompt", &config.data.prompt)?;
+        subject::add_prompt(&mut inputs, self.experiment, self.model, self.folder)?;
         inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
         inputs.settings("decoders", &self.config.decoders)?;
         inputs.settings("window", &self.config.window)?;
@@ -259,8 +259,9 @@ pub fn judgements_of(set: &RankingSetConfig, samples: &[RankingSample]) -> anyho
         return Ok(judgements(&Qrels::from_samples(samples)));
     };
     let mut all = judgements(&Qrels::read(&file)?);
-    if set.leaves_queries_out() {
-        let queries: BTreeSet<&str> = samples.iter().map(|sample| sample.query_id.as_str()).collect();
+    let queries: BTreeSet<&str> = samples.iter().map(|sample| sample.query_id.as_str()).collect();
+    // Judgements of none of them are another set's: that is told of all, not taken for a set without judgements.
+    if set.leaves_queries_out() && all.keys().any(|query| queries.contains(query.as_str())) {
         all.retain(|query, _| queries.contains(query.as_str()));
     }
     Ok(all)
@@ -287,7 +288,7 @@ pub fn outdated(experiment: &Experiment<'_>) -> Vec<String> {
     let Some(config) = &experiment.config.evaluate else { return Vec::new() };
     let mut lines = Vec::new();
     for model in &config.models {
-        let Ok(folder) = subject::folder_of(experiment, model) else { continue };
+        let Some(folder) = subject::folder_on_disk(experiment, model) else { continue };
         for set in &config.sets {
             let (stage, worked) = (stage_name(model, set), Cell::new(false));
             let sharing = Sharing { experiment, stage: stage.clone(), model, set, unit: "queries", worked };

@@ -61,18 +61,24 @@ pub fn run(experiment: &Experiment<'_>, of_before: bool) -> anyhow::Result<()> {
     if let Some(program) = std::env::current_exe().ok().filter(|path| path.exists()) {
         inputs.path("executable", &program)?;
     }
+    let outdated = match of_before {
+        true => [evaluate::outdated(experiment), answer::outdated(experiment)].concat(),
+        false => Vec::new(),
+    };
+    outdated.iter().for_each(|warning| tracing::warn!("{warning}"));
+    inputs.settings("outdated", &outdated)?;
     if experiment.is_finished(STAGE, &inputs)? {
         return Ok(());
     }
     experiment.stamped(STAGE, &inputs, || {
-        let page = fill(experiment, of_before)?;
+        let page = fill(experiment, outdated)?;
         page.write(&folder.report())?;
         tracing::info!("  {}", folder.report().display());
         Ok(vec![folder.report()])
     })
 }
 
-fn fill(experiment: &Experiment<'_>, of_before: bool) -> anyhow::Result<Report> {
+fn fill(experiment: &Experiment<'_>, outdated: Vec<String>) -> anyhow::Result<Report> {
     let config = &experiment.config;
     let evaluations: Vec<SetEvaluation> = beside_tables(experiment, EVALUATIONS_FILE)?;
     let overlaps: Vec<Overlap> = beside_tables(experiment, OVERLAPS_FILE)?;
@@ -83,11 +89,6 @@ fn fill(experiment: &Experiment<'_>, of_before: bool) -> anyhow::Result<Report> 
     }
     let mut overlaps = overlaps;
     overlaps.extend(beside_tables::<Vec<Overlap>>(experiment, answer::OVERLAPS_FILE)?);
-    let outdated = match of_before {
-        true => [evaluate::outdated(experiment), answer::outdated(experiment)].concat(),
-        false => Vec::new(),
-    };
-    outdated.iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut stages = Vec::new();
     for stage in experiment.stages() {
         let metrics = experiment.folder.train(&stage.name).join("metrics.jsonl");

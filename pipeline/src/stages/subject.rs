@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use data::prompt::PromptBuilder;
+use data::prompt::{PromptBuilder, leading_tokens};
+use model::Tokenizer;
 
 use super::Experiment;
 use super::train::context_length;
@@ -29,6 +30,13 @@ pub fn folder_of(experiment: &Experiment<'_>, model: &str) -> anyhow::Result<Pat
     if model.contains('/') { hub::model_folder(model) } else { experiment.model_folder(model) }
 }
 
+/// As [`folder_of`], of a model that is here: nothing is fetched to say what a report shows.
+pub fn folder_on_disk(experiment: &Experiment<'_>, model: &str) -> Option<PathBuf> {
+    let named = if model == BASE { experiment.config.model.path.as_str() } else { model };
+    let is_here = !named.contains('/') || hub::is_local(named);
+    is_here.then(|| folder_of(experiment, model).ok()).flatten()
+}
+
 /// What everything read from a model depends on, beside the data and how a prompt is written.
 ///
 /// # Errors
@@ -46,6 +54,19 @@ pub fn inputs(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow
     }
     inputs.settings("precision", &config.model.precision)?;
     Ok(inputs)
+}
+
+/// How the lists of a prompt are written for a model: the settings, and a BOS where one stands before them.
+///
+/// # Errors
+/// When the tokenizer cannot be read.
+pub fn add_prompt(inputs: &mut Inputs, experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<()> {
+    let prompt = &experiment.config.data.prompt;
+    inputs.settings("prompt", prompt)?;
+    let tokenizer = Tokenizer::load(&tokenizer_of(experiment, model, folder)?)?;
+    let lead = leading_tokens(&tokenizer, prompt)?;
+    // Nothing where there is none: most have none, and what was made before there were any holds.
+    if lead.is_empty() { Ok(()) } else { inputs.settings("leading tokens", &lead) }
 }
 
 /// Folder of the tokenizer a model is read with: a model folder made by training holds the one it was trained with.

@@ -80,7 +80,7 @@ impl Teacher<'_> {
         let experiment = self.experiment;
         let samples = prepare::samples(experiment, set)?;
         let mut inputs = subject::inputs(experiment, self.model, &self.folder)?;
-        inputs.settings("prompt", &experiment.config.data.prompt)?;
+        subject::add_prompt(&mut inputs, experiment, self.model, &self.folder)?;
         inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(set))?);
         inputs.settings("context", &experiment.config.model.context_length)?;
         let of_set = TeacherSet { samples, inputs };

@@ -15,8 +15,8 @@ use trainer::{Outcome, Run};
 
 use super::held_out::HeldOut;
 use super::training_material::Material;
-use super::{Experiment, heads, prepare, remove_folder, replace_folder, set_aside};
-use crate::config::experiment::StageSection;
+use super::{Experiment, heads, prepare, remove_folder, replace_folder, set_aside, subject};
+use crate::config::experiment::{BASE, StageSection};
 use crate::failure::Interrupted;
 use crate::logging::draws_bars;
 use crate::model_card;
@@ -74,7 +74,9 @@ fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<I
     inputs.settings("settings", &stage.settings.what_is_learned())?;
     inputs.settings("seed", &config.seed)?;
     match stage.settings.objective.trains_on() {
-        TrainsOn::Lists => inputs.settings("prompt", &config.data.prompt)?,
+        TrainsOn::Lists => {
+            subject::add_prompt(&mut inputs, experiment, BASE, &experiment.tokenizer_folder()?)?;
+        }
         TrainsOn::Columns { .. } | TrainsOn::Questions => {
             inputs.settings("branch_prompt", &config.data.branch_prompt)?
         }
@@ -85,8 +87,8 @@ fn inputs(experiment: &Experiment<'_>, stage: &StageSection) -> anyhow::Result<I
     if config.model.tokenizer.is_some() {
         inputs.path("tokenizer", &experiment.tokenizer_folder()?)?;
     }
-    // Sets are read one after the other, a set twice where it is named twice.
-    if stage.data.0.len() > 1 {
+    // Sets are read one after the other, a set twice where it is named twice. Nothing for those in the order of their names.
+    if !stage.data.0.is_sorted_by(|a, b| a < b) {
         inputs.settings("order of data", &stage.data.0)?;
     }
     for set in &stage.data.0 {

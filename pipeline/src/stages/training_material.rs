@@ -44,6 +44,9 @@ impl Material {
             let samples = lists(experiment, stage)?;
             let builder = PromptBuilder::new(Arc::clone(&loaded.tokenizer), data.prompt.clone())?
                 .fitting(context_length(experiment, loaded));
+            if settings.objective.reads_one_token() {
+                check_identifiers(stage, &samples, &builder)?;
+            }
             let shuffle_candidates = settings.loader_options().shuffle_candidates;
             return Ok(Self {
                 kind: "lists",
@@ -67,6 +70,22 @@ impl Material {
         };
         Ok(Self { tokens, kind, prompt, prompt_hash, queries })
     }
+}
+
+/// A list of which one identifier takes several tokens would be learned from without its ranking loss.
+fn check_identifiers(stage: &StageSection, samples: &[RankingSample], builder: &PromptBuilder) -> anyhow::Result<()> {
+    let single = builder.single_identifier_tokens().len();
+    let Some(list) = samples.iter().find(|sample| sample.passages.len() > single) else { return Ok(()) };
+    let text = format!(
+        "stage `{}`: list `{}` has {} candidates, and this tokenizer has one token each for the first {single} identifiers; the ranking loss of `{}` reads \
+         one token a candidate",
+        stage.name,
+        list.query_id,
+        list.passages.len(),
+        stage.settings.objective.build().name()
+    );
+    Err(InputError::new(text, "write `identifiers: alphabetic` in `data.prompt`, or shorten the lists (`top_k`)")
+        .into())
 }
 
 /// The lists of all sets of a stage, in the order the file names them.
