@@ -83,7 +83,7 @@ impl ObjectiveConfig {
 
     /// Whether it learns from the logits of one token a candidate, beside the answer's text.
     pub fn reads_one_token(&self) -> bool {
-        matches!(self, Self::First(_))
+        matches!(self, Self::First(config) if config.lambda() > 0.0)
     }
 
     /// Problems with the settings, one line each.

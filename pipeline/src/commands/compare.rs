@@ -31,6 +31,8 @@ use crate::write_whole::{read_json, write_whole};
 /// # Errors
 /// A run without evaluation, a baseline that no run has, nothing in common.
 pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
+    // One that is not there is a slip; one without an evaluation may be left out.
+    names(&args.runs)?;
     let runs = evaluated(&args.runs)?;
     let names = names(&runs)?;
     let measures =
@@ -41,7 +43,9 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         ranked.extend(rankings(name, run)?);
         answered.extend(answers(name, run)?);
     }
-    check_rules(&runs, !ranked.is_empty(), !answered.is_empty())?;
+    let grades_only = |measure: &RankingMeasure| matches!(measure, RankingMeasure::Ndcg | RankingMeasure::NdcgCut(_));
+    let by_level = measures.is_empty() || !measures.iter().all(grades_only);
+    check_rules(&runs, by_level && !ranked.is_empty(), !answered.is_empty())?;
     let bootstrap = Bootstrap::default();
     let mut made = Vec::new();
     if !ranked.is_empty() {

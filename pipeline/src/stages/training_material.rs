@@ -75,7 +75,9 @@ impl Material {
 /// A list of which one identifier takes several tokens would be learned from without its ranking loss.
 fn check_identifiers(stage: &StageSection, samples: &[RankingSample], builder: &PromptBuilder) -> anyhow::Result<()> {
     let single = builder.single_identifier_tokens().len();
-    let Some(list) = samples.iter().find(|sample| sample.passages.len() > single) else { return Ok(()) };
+    // Lists that no identifiers can name are told where prompts are written.
+    let lengths = single + 1..=builder.config.identifiers.limit();
+    let Some(list) = samples.iter().find(|sample| lengths.contains(&sample.passages.len())) else { return Ok(()) };
     let text = format!(
         "stage `{}`: list `{}` has {} candidates, and this tokenizer has one token each for the first {single} identifiers; the ranking loss of `{}` reads \
          one token a candidate",
