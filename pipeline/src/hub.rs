@@ -70,6 +70,16 @@ pub fn data_path(path: &Path) -> anyhow::Result<PathBuf> {
 /// What the hub gave this process. Asked once, a run sees one state of a repository from its first stage to its last.
 static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
+/// The folder of a model that is here already, the cache included; later questions of this process get the same. Asks nobody.
+pub fn on_disk(path_or_id: &str) -> Option<PathBuf> {
+    let folder = model::folder::resolve(path_or_id, None).ok()?;
+    if !Path::new(path_or_id).exists() {
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        found.entry(path_or_id.to_owned()).or_insert_with(|| folder.clone());
+    }
+    Some(folder)
+}
+
 fn once(address: &str, find: impl FnOnce() -> Result<PathBuf, InputError>) -> Result<PathBuf, InputError> {
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = found.get(address) {
@@ -156,8 +166,13 @@ mod download {
     fn lock() -> Option<File> {
         let cache = model::folder::hub_cache();
         std::fs::create_dir_all(&cache).ok()?;
-        let file = File::create(cache.join(".monopass.lock")).ok()?;
-        file.lock().ok()?;
+        let path = cache.join(".monopass.lock");
+        // Another user's file can be locked, though not written.
+        let file = File::create(&path).or_else(|_| File::open(&path)).ok()?;
+        if file.try_lock().is_err() {
+            tracing::info!("hub: waiting for another process of this host that fetches");
+            file.lock().ok()?;
+        }
         Some(file)
     }
 

@@ -295,6 +295,10 @@ impl PromptBuilder {
 /// # Errors
 /// A template that cannot be rendered, or texts that cannot be tokenised.
 pub fn leading_tokens(tokenizer: &Tokenizer, config: &PromptConfig) -> Result<Vec<i64>, DataError> {
+    // Without a template there is none to have left it out; `PromptBuilder` says what is wrong where one is asked for.
+    if !tokenizer.has_chat_template() {
+        return Ok(Vec::new());
+    }
     let text = render(tokenizer, config, "probe", &["first".to_owned(), "second".to_owned()])?;
     let ids = prompt_ids(tokenizer, &text, !uses_chat(tokenizer, config))?;
     lead_of(tokenizer, config, &ids)

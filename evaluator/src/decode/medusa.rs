@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use data::prompt::RankingPrompt;
+use data::prompt::{Identifiers, RankingPrompt};
 use model::{CausalLm, MedusaHeads};
 
 use super::blockwise::{check_heads, head_rows};
@@ -40,7 +40,7 @@ impl Medusa {
 
     /// What is wrong with settings whose tree no pass can read.
     pub(super) fn too_large(levels: usize, branching: usize) -> Option<String> {
-        let nodes = tree_items(levels, branching, MOST_CANDIDATES);
+        let nodes = tree_items(levels, branching, Identifiers::Alphabetic.limit());
         let most = Self::MOST_NODES;
         let tree = format!("`levels` {levels} and `branching` {branching} make a tree of more than {most} items");
         (nodes > most).then(|| format!("{tree}, wanted at most {most}"))
@@ -68,9 +68,6 @@ impl Decoder for Medusa {
         list.finish(self.n_step, &mut Branches { settings: self })
     }
 }
-
-/// Of a list that is read by one token a candidate.
-const MOST_CANDIDATES: usize = 26;
 
 /// Nodes below the first level, whose items are of a list of `n`.
 fn tree_items(levels: usize, branching: usize, n: usize) -> usize {

@@ -139,6 +139,9 @@ fn notes(evaluations: &[SetEvaluation], config: &EvaluateConfig) -> Vec<String> 
             baseline_words(&config.significance_baseline)
         ),
     ];
+    if config.relevance_level > 1 {
+        notes.push(format!("Relevant: grade {} and above, for all measures but nDCG.", config.relevance_level));
+    }
     if let Some(reference) = evaluations.iter().find_map(|e| e.reference_decoder.as_ref()) {
         notes.push(format!(
             "Fidelity: share of candidate pairs in the same order as by `{reference}` of the same model."

@@ -45,7 +45,13 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     }
     let grades_only = |measure: &RankingMeasure| matches!(measure, RankingMeasure::Ndcg | RankingMeasure::NdcgCut(_));
     let by_level = measures.is_empty() || !measures.iter().all(grades_only);
-    check_rules(&runs, by_level && !ranked.is_empty(), !answered.is_empty())?;
+    let of = |is_in: &dyn Fn(&String) -> bool| -> Vec<&PathBuf> {
+        names.iter().zip(&runs).filter(|(name, _)| is_in(name)).map(|(_, run)| run).collect()
+    };
+    if by_level {
+        check_rule(&of(&|name| ranked.iter().any(|own| own.run == *name)), "evaluate", "relevance_level", "1")?;
+    }
+    check_rule(&of(&|name| answered.iter().any(|own| own.run == *name)), "answer", "normalisation", "official")?;
     let bootstrap = Bootstrap::default();
     let mut made = Vec::new();
     if !ranked.is_empty() {
@@ -126,30 +132,18 @@ fn resolved(run: &RunFolder) -> anyhow::Result<serde_yaml::Value> {
 }
 
 /// Values by other rules are other quantities: a test of their differences would say nothing.
-fn check_rules(runs: &[PathBuf], ranked: bool, answered: bool) -> anyhow::Result<()> {
-    let rules = [("evaluate", "relevance_level", ranked, "1"), ("answer", "normalisation", answered, "official")];
-    for (section, key, _, default) in rules.into_iter().filter(|(_, _, asked, _)| *asked) {
-        let mut found: Option<(String, &PathBuf)> = None;
-        for run in runs {
-            let settings = resolved(&RunFolder::at(run))?;
-            let Some(section) = settings.get(section).filter(|section| section.is_mapping()) else { continue };
-            let own = section.get(key).map_or_else(|| default.to_owned(), one_line);
-            let (before, other) = found.get_or_insert_with(|| (own.clone(), run));
-            if *before != own {
-                let text = format!(
-                    "`{}` was scored with `{key}: {before}`, `{}` with `{key}: {own}`: their values are of different measures",
-                    other.display(),
-                    run.display()
-                );
-                return Err(InputError::new(
-                    text,
-                    "`monopass evaluate FILE --set ...` scores a run anew without decoding",
-                )
-                .into());
-            }
-        }
+fn check_rule(runs: &[&PathBuf], section: &str, key: &str, default: &str) -> anyhow::Result<()> {
+    let mut rules = Vec::new();
+    for run in runs {
+        let settings = resolved(&RunFolder::at(run))?;
+        let own =
+            settings.get(section).and_then(|section| section.get(key)).map_or_else(|| default.to_owned(), one_line);
+        rules.push((run, own));
     }
-    Ok(())
+    let Some(pair) = rules.windows(2).find(|pair| pair[0].1 != pair[1].1) else { return Ok(()) };
+    let scored = |(run, rule): &(&&PathBuf, String)| format!("`{}` was scored with `{key}: {rule}`", run.display());
+    let text = format!("{}, {}: their values are of different measures", scored(&pair[0]), scored(&pair[1]));
+    Err(InputError::new(text, "`monopass evaluate FILE --set ...` scores a run anew without decoding").into())
 }
 
 /// How a run's answers were scored.

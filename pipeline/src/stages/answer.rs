@@ -43,6 +43,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
         let folder = subject::folder_of(experiment, &system.model)?;
         let trained = ModelNote::read(&folder)?.map(|note| note.trained_queries).unwrap_or_default();
         let mut loaded = None;
+        let of_model = subject::inputs(experiment, &system.model, &folder)?;
         for set in &config.sets {
             let texts = prepare::texts(experiment, set)?;
             if let Some(overlap) = Overlap::of_hashes(&system.model, &trained, set, &question_hashes(&texts))
@@ -53,7 +54,8 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Option<Table>> {
             }
             let (stage, model, worked) = (stage_name(system, set), system.name(), Cell::new(false));
             let sharing = Sharing { experiment, stage, model, set, unit: "texts", worked };
-            let one = One { experiment, config, system, set, folder: &folder, texts: &texts, sharing };
+            let one =
+                One { experiment, config, system, set, folder: &folder, of_model: &of_model, texts: &texts, sharing };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
     }
@@ -75,6 +77,8 @@ struct One<'a> {
     system: &'a AnswerSystem,
     set: &'a str,
     folder: &'a Path,
+    /// What all sets depend on alike: reading it may read all weights.
+    of_model: &'a Inputs,
     texts: &'a [BranchedText],
     sharing: Sharing<'a>,
 }
@@ -133,7 +137,7 @@ impl One<'_> {
     /// What the evaluation depends on, and the digest of what its answers depend on.
     fn inputs(&self) -> anyhow::Result<(String, Inputs)> {
         let (experiment, config) = (self.experiment, self.config);
-        let mut inputs = subject::inputs(experiment, &self.system.model, self.folder)?;
+        let mut inputs = self.of_model.clone();
         inputs.hash("data", experiment.stamp_hash(&prepare::stage_name(self.set))?);
         inputs.settings("branch_prompt", &experiment.config.data.branch_prompt)?;
         inputs.settings("decoders", &self.system.decoders)?;
@@ -201,11 +205,13 @@ pub fn outdated(experiment: &Experiment<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for system in &config.systems {
         let Some(folder) = subject::folder_on_disk(experiment, &system.model) else { continue };
+        let Ok(of_model) = subject::inputs(experiment, &system.model, &folder) else { continue };
         for set in &config.sets {
             let (stage, worked) = (stage_name(system, set), Cell::new(false));
             let sharing =
                 Sharing { experiment, stage: stage.clone(), model: system.name(), set, unit: "texts", worked };
-            let one = One { experiment, config, system, set, folder: &folder, texts: &[], sharing };
+            let of_model = &of_model;
+            let one = One { experiment, config, system, set, folder: &folder, of_model, texts: &[], sharing };
             lines.extend(one.inputs().ok().and_then(|(_, inputs)| shown_as_it_was(experiment, &stage, &inputs)));
         }
     }

@@ -54,6 +54,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
         let note = ModelNote::read(&folder)?;
         let trained = note.as_ref().map(|note| note.trained_queries.clone()).unwrap_or_default();
         let mut loaded = None;
+        let of_model = of_model(experiment, model, &folder)?;
         for set in &config.sets {
             let samples = prepare::samples(experiment, set)?;
             if experiment.ranks.is_main() {
@@ -61,7 +62,16 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
             }
             let (stage, worked) = (stage_name(model, set), Cell::new(false));
             let sharing = Sharing { experiment, stage, model, set, unit: "queries", worked };
-            let one = One { experiment, config, model, set, folder: &folder, samples: &samples, sharing };
+            let one = One {
+                experiment,
+                config,
+                model,
+                set,
+                folder: &folder,
+                of_model: &of_model,
+                samples: &samples,
+                sharing,
+            };
             evaluations.push(one.evaluate(&mut loaded)?);
         }
     }
@@ -85,8 +95,16 @@ struct One<'a> {
     model: &'a str,
     set: &'a str,
     folder: &'a Path,
+    /// What all sets depend on alike: reading it may read all weights.
+    of_model: &'a Inputs,
     samples: &'a [RankingSample],
     sharing: Sharing<'a>,
+}
+
+fn of_model(experiment: &Experiment<'_>, model: &str, folder: &Path) -> anyhow::Result<Inputs> {
+    let mut inputs = subject::inputs(experiment, model, folder)?;
+    subject::add_prompt(&mut inputs, experiment, model, folder)?;
+    Ok(inputs)
 }
 
 fn stage_name(model: &str, set: &str) -> String {
@@ -164,8 +182,7 @@ impl One<'_> {
     /// What the predictions depend on.
     fn predictions_inputs(&self) -> anyhow::Result<Inputs> {
         let config = &self.experiment.config;
-        let mut inputs = subject::inputs(self.experiment, self.model, self.folder)?;
-        subject::add_prompt(&mut inputs, self.experiment, self.model, self.folder)?;
+        let mut inputs = self.of_model.clone();
         inputs.hash("data", self.experiment.stamp_hash(&prepare::stage_name(self.set))?);
         inputs.settings("decoders", &self.config.decoders)?;
         inputs.settings("window", &self.config.window)?;
@@ -289,10 +306,12 @@ pub fn outdated(experiment: &Experiment<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for model in &config.models {
         let Some(folder) = subject::folder_on_disk(experiment, model) else { continue };
+        let Ok(of_model) = of_model(experiment, model, &folder) else { continue };
         for set in &config.sets {
             let (stage, worked) = (stage_name(model, set), Cell::new(false));
             let sharing = Sharing { experiment, stage: stage.clone(), model, set, unit: "queries", worked };
-            let one = One { experiment, config, model, set, folder: &folder, samples: &[], sharing };
+            let of_model = &of_model;
+            let one = One { experiment, config, model, set, folder: &folder, of_model, samples: &[], sharing };
             lines.extend(one.inputs().ok().and_then(|(_, inputs)| shown_as_it_was(experiment, &stage, &inputs)));
         }
     }

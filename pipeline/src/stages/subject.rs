@@ -30,11 +30,12 @@ pub fn folder_of(experiment: &Experiment<'_>, model: &str) -> anyhow::Result<Pat
     if model.contains('/') { hub::model_folder(model) } else { experiment.model_folder(model) }
 }
 
-/// As [`folder_of`], of a model that is here: nothing is fetched to say what a report shows.
+/// As [`folder_of`], of a model that is here with its base and tokenizer: nobody is asked, and nothing fetched, to say what a report shows.
 pub fn folder_on_disk(experiment: &Experiment<'_>, model: &str) -> Option<PathBuf> {
-    let named = if model == BASE { experiment.config.model.path.as_str() } else { model };
-    let is_here = !named.contains('/') || hub::is_local(named);
-    is_here.then(|| folder_of(experiment, model).ok()).flatten()
+    let config = &experiment.config.model;
+    hub::on_disk(&config.path)?;
+    config.tokenizer.as_deref().map_or(Some(PathBuf::new()), hub::on_disk)?;
+    if model.contains('/') { hub::on_disk(model) } else { folder_of(experiment, model).ok() }
 }
 
 /// What everything read from a model depends on, beside the data and how a prompt is written.

@@ -107,7 +107,10 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
     let tokenizer = experiment.tokenizer_folder()?;
     let device = config.model.device.resolve()?;
     let mut loaded = load_folder(&start, Some(&tokenizer), device, settings.precision.weights())?;
-    let material = Material::read(experiment, stage, &loaded)?;
+    let mut material = Material::read(experiment, stage, &loaded)?;
+    if let Some(problem) = material.unlearnable.take() {
+        return Err(problem.into());
+    }
     tracing::info!("  {} {}, from `{from}`, on {device:?}", material.tokens.len(), material.kind);
     let stop = experiment.stop.shared();
     let context = context_length(experiment, &loaded);

@@ -30,6 +30,8 @@ pub struct Material {
     pub prompt_hash: String,
     /// Hashes of the queries or questions.
     pub queries: BTreeSet<String>,
+    /// Why the objective cannot learn all it says from the samples; nothing is wrong with reading them.
+    pub unlearnable: Option<InputError>,
 }
 
 impl Material {
@@ -44,15 +46,15 @@ impl Material {
             let samples = lists(experiment, stage)?;
             let builder = PromptBuilder::new(Arc::clone(&loaded.tokenizer), data.prompt.clone())?
                 .fitting(context_length(experiment, loaded));
-            if settings.objective.reads_one_token() {
-                check_identifiers(stage, &samples, &builder)?;
-            }
+            let unlearnable =
+                settings.objective.reads_one_token().then(|| long_identifiers(stage, &samples, &builder)).flatten();
             let shuffle_candidates = settings.loader_options().shuffle_candidates;
             return Ok(Self {
                 kind: "lists",
                 prompt: serde_json::to_value(&data.prompt)?,
                 prompt_hash: builder.hash(),
                 queries: query_hashes(&samples),
+                unlearnable,
                 tokens: Arc::new(RankingTokens { source: Arc::new(samples), builder, shuffle_candidates }),
             });
         }
@@ -68,16 +70,16 @@ impl Material {
             }
             TrainsOn::Lists | TrainsOn::Questions => (Arc::new(SequentialTexts::new(texts, prompts)?), "questions"),
         };
-        Ok(Self { tokens, kind, prompt, prompt_hash, queries })
+        Ok(Self { tokens, kind, prompt, prompt_hash, queries, unlearnable: None })
     }
 }
 
 /// A list of which one identifier takes several tokens would be learned from without its ranking loss.
-fn check_identifiers(stage: &StageSection, samples: &[RankingSample], builder: &PromptBuilder) -> anyhow::Result<()> {
+fn long_identifiers(stage: &StageSection, samples: &[RankingSample], builder: &PromptBuilder) -> Option<InputError> {
     let single = builder.single_identifier_tokens().len();
     // Lists that no identifiers can name are told where prompts are written.
     let lengths = single + 1..=builder.config.identifiers.limit();
-    let Some(list) = samples.iter().find(|sample| lengths.contains(&sample.passages.len())) else { return Ok(()) };
+    let list = samples.iter().find(|sample| lengths.contains(&sample.passages.len()))?;
     let text = format!(
         "stage `{}`: list `{}` has {} candidates, and this tokenizer has one token each for the first {single} identifiers; the ranking loss of `{}` reads \
          one token a candidate",
@@ -86,8 +88,7 @@ fn check_identifiers(stage: &StageSection, samples: &[RankingSample], builder: &
         list.passages.len(),
         stage.settings.objective.build().name()
     );
-    Err(InputError::new(text, "write `identifiers: alphabetic` in `data.prompt`, or shorten the lists (`top_k`)")
-        .into())
+    Some(InputError::new(text, "write `identifiers: alphabetic` in `data.prompt`, or shorten the lists (`top_k`)"))
 }
 
 /// The lists of all sets of a stage, in the order the file names them.
