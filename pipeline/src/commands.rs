@@ -73,8 +73,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(ConfigCommand::Check { files, set }) => config::check(&files, &set),
         Command::Config(ConfigCommand::Show { file, set }) => config::show(&file, &set),
         Command::Config(ConfigCommand::Schema { markdown }) => config::schema(markdown),
-        Command::Table { file, no_run, out, kept, json } => {
-            table::run(&file, no_run, &table::Files { out: out.as_deref(), kept: kept.as_deref() }, json)
+        Command::Table { file, no_run, only, out, kept, json } => {
+            let which = table::Which::asked(no_run, only);
+            table::run(&file, &which, &table::Files { out: out.as_deref(), kept: kept.as_deref() }, json)
         }
         Command::Compare(args) => compare::run(&args),
         Command::Runs(RunsCommand::Ls { folder, json }) => runs::ls(&folder, json),

@@ -162,6 +162,23 @@ fn a_table_whose_experiment_fails_ends_with_an_error() {
 }
 
 #[test]
+fn a_table_runs_the_experiments_asked_for_alone() {
+    let place = Workplace::new(4096);
+    place.write("tiny.yaml", EXPERIMENT);
+    write_table(&place, str::to_owned);
+    let refused = place.run(&["table", "t.yaml", "--only", "twoo"]).expect_code(3).stderr;
+    assert!(refused.contains("`--only twoo`: the table has no experiment of this name"), "{refused}");
+    assert!(refused.contains("did you mean `two`?"), "{refused}");
+    let figures = |only: &str| {
+        let ended = place.run(&["table", "t.yaml", "--only", only, "--json"]).expect_code(0);
+        let rows = ended.json()["table"]["rows"].as_array().unwrap().clone();
+        rows.iter().map(|row| !row.to_string().contains("no run in")).collect::<Vec<_>>()
+    };
+    assert_eq!(figures("two"), [false, true]);
+    assert_eq!(figures("two,one"), [true, true]);
+}
+
+#[test]
 fn results_of_other_settings_are_not_shown_unmarked() {
     let place = Workplace::new(4096);
     place.write("tiny.yaml", EXPERIMENT);

@@ -18,7 +18,7 @@ use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::file_kind::FileKind;
 use crate::config::load::ConfigSource;
-use crate::config::problem::Problem;
+use crate::config::problem::{Problem, suggestion};
 use crate::config::resolved::to_value;
 use crate::failure::{Ending, InputError, Interrupted};
 use crate::interrupt::StopFlag;
@@ -41,20 +41,67 @@ pub struct Files<'a> {
     pub kept: Option<&'a Path>,
 }
 
-/// Runs what is missing (unless `no_run`), prints the table and writes it.
+/// Which of a table's experiments are run where they are not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Each of them.
+    All,
+    /// Those of these names; a table of many hours is filled in parts.
+    Only(Vec<String>),
+    /// None: what exists is shown.
+    None,
+}
+
+impl Which {
+    /// As `--no-run` and `--only` say it.
+    #[must_use]
+    pub fn asked(no_run: bool, only: Vec<String>) -> Self {
+        match (no_run, only.is_empty()) {
+            (true, _) => Self::None,
+            (false, true) => Self::All,
+            (false, false) => Self::Only(only),
+        }
+    }
+
+    fn has(&self, experiment: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|name| name == experiment),
+            Self::None => false,
+        }
+    }
+
+    /// # Errors
+    /// A name that the table has no experiment of.
+    fn check(&self, paper: &PaperTable) -> Result<(), InputError> {
+        let Self::Only(names) = self else { return Ok(()) };
+        match names.iter().find(|name| !paper.experiments.contains_key(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let known: Vec<&str> = paper.experiments.keys().map(String::as_str).collect();
+                let text = format!("`--only {name}`: the table has no experiment of this name");
+                Err(InputError::new(text, suggestion(name, &known)))
+            }
+        }
+    }
+}
+
+/// Runs what is missing of the experiments asked for, prints the table and writes it.
 ///
 /// # Errors
-/// A table or experiment file that is wrong, a signal, or experiments that failed; the table is printed and written with these.
-pub fn run(file: &Path, no_run: bool, files: &Files<'_>, as_json: bool) -> anyhow::Result<()> {
+/// A table or experiment file that is wrong, a name it does not have, a signal, or experiments that failed; the table is printed and written
+/// with these.
+pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyhow::Result<()> {
     // All files are checked before the first run starts.
     let (paper, configs) = load(file)?;
+    which.check(&paper)?;
     let folder = |config: &ExperimentConfig| RunFolder::new(&config.output_dir, &config.name);
     let folders: BTreeMap<&String, RunFolder> = configs.iter().map(|(name, config)| (name, folder(config))).collect();
     let kept = files.kept.map(read_kept).transpose()?;
     let stop = StopFlag::listen()?;
     let mut found = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
-        let failed = if no_run { None } else { run_experiment(name, experiment, &stop)? };
+        let failed = if which.has(name) { run_experiment(name, experiment, &stop)? } else { None };
         let there = match failed {
             Some(reason) => Found::Failed(reason),
             None => tables(&folders[name])?,
