@@ -191,18 +191,6 @@ pub enum DataError {
         /// The run.
         path: PathBuf,
     },
-    /// All samples of a training step were too long.
-    #[error(
-        "step {step}: none of its {samples} samples fits in {limit} tokens; raise `max_micro_batch_tokens` or shorten the passages"
-    )]
-    EmptyStep {
-        /// Optimiser step.
-        step: u64,
-        /// Samples that should have been in it.
-        samples: usize,
-        /// Tokens allowed per sample.
-        limit: usize,
-    },
     /// A prepared set does not hold what its card says.
     #[error("prepared set `{}`: {message}; prepare it again", path.display())]
     Prepared {

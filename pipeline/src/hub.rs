@@ -1,6 +1,6 @@
 //! Models (`org/name`) and data sets (`hf://datasets/org/name/file`) from the Hugging Face hub.
 //!
-//! HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured; a path that exists on disk is never looked up.
+//! HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured; a path that exists on disk is never looked up.
 
 #[cfg(feature = "hub")]
 mod checksum;
@@ -116,7 +116,7 @@ mod download {
     pub(super) fn model(id: &str) -> Result<PathBuf, InputError> {
         let repo = Repo::new(id.to_owned(), RepoType::Model);
         if offline() {
-            let cached = Cache::from_env().repo(repo).get("config.json");
+            let cached = cache().repo(repo).get("config.json");
             return cached.and_then(|file| Some(file.parent()?.to_owned())).ok_or_else(|| not_cached(id));
         }
         let _lock = lock();
@@ -149,7 +149,7 @@ mod download {
     pub(super) fn data(id: &str, file: Option<&str>) -> Result<PathBuf, InputError> {
         let repo = Repo::new(id.to_owned(), RepoType::Dataset);
         if offline() {
-            let cached = file.and_then(|file| Cache::from_env().repo(repo).get(file));
+            let cached = file.and_then(|file| cache().repo(repo).get(file));
             return cached.ok_or_else(|| not_cached(id));
         }
         let _lock = lock();
@@ -159,6 +159,11 @@ mod download {
             None => only_data_file(id, &list(&repo, id)?)?,
         };
         fetch(&repo, Repo::new(id.to_owned(), RepoType::Dataset), id, &file)
+    }
+
+    /// The folder that [`model::folder`] looks into: hf-hub's own choice knows HF_HOME alone.
+    fn cache() -> Cache {
+        Cache::new(model::folder::hub_cache())
     }
 
     /// One process of a host fetches at a time, ranks and runs of a sweep among them: the others find the files there. hf-hub's own lock gives up after
@@ -179,7 +184,7 @@ mod download {
     /// The file in the cache; downloaded and compared with its checksum when it was not there.
     fn fetch(api: &ApiRepo, repo: Repo, id: &str, file: &str) -> Result<PathBuf, InputError> {
         tracing::info!("hub: {id}: {file}");
-        let present = Cache::from_env().repo(repo).get(file).is_some();
+        let present = cache().repo(repo).get(file).is_some();
         let path = api.get(file).map_err(|error| failed(id, &error))?;
         if !present {
             checksum::verify(&path)?;
@@ -208,9 +213,12 @@ mod download {
     }
 
     fn api(id: &str) -> Result<Api, InputError> {
-        let mut builder = ApiBuilder::from_env().with_retries(3);
-        if let Ok(token) = std::env::var("HF_TOKEN") {
-            builder = builder.with_token(Some(token.trim().to_owned()).filter(|token| !token.is_empty()));
+        // The token that `hf auth login` wrote lies beside HF_HOME's cache, wherever the files go.
+        let token = std::env::var("HF_TOKEN").ok().or_else(|| Cache::from_env().token());
+        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        let mut builder = ApiBuilder::from_cache(cache()).with_retries(3).with_token(token);
+        if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
+            builder = builder.with_endpoint(endpoint);
         }
         builder.build().map_err(|error| failed(id, &error))
     }
@@ -235,7 +243,8 @@ mod download {
     fn not_cached(id: &str) -> InputError {
         InputError::new(
             format!(
-                "`{id}` is not on disk, and HF_HUB_OFFLINE forbids asking the hub; HF_HOME's cache does not have it"
+                "`{id}` is not on disk, and HF_HUB_OFFLINE forbids asking the hub; the cache `{}` does not have it",
+                model::folder::hub_cache().display()
             ),
             way_round(id),
         )

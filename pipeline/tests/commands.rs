@@ -341,3 +341,18 @@ fn a_checkpoint_becomes_a_model_folder() {
     let damaged = export(&folder("00000004"), "new", &[]).expect_code(3).stderr;
     assert!(damaged.contains("state.json") && !place.path("new").exists(), "{damaged}");
 }
+
+/// HF_HUB_CACHE goes before HF_HOME, as in the hub's own library.
+#[test]
+fn a_model_that_was_fetched_before_is_found_without_the_hub() {
+    let place = Workplace::new(512);
+    let repository = "of-its-own/models--org--tiny";
+    place.write(&format!("{repository}/refs/main"), "c0ffee");
+    std::fs::create_dir_all(place.path(&format!("{repository}/snapshots"))).unwrap();
+    std::fs::rename(place.path("model"), place.path(&format!("{repository}/snapshots/c0ffee"))).unwrap();
+    let missing = place.run(&["inspect", "org/tiny"]).expect_code(3).stderr;
+    assert!(missing.contains("the cache `[DIR]/hf/hub` does not have it"), "{missing}");
+    let mut inspect = place.monopass(&["inspect", "org/tiny", "--json"]);
+    inspect.env("HF_HUB_CACHE", place.path("of-its-own"));
+    assert!(inspect.output().unwrap().status.success());
+}

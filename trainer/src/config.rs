@@ -127,7 +127,8 @@ pub struct TrainConfig {
     pub checkpoint: CheckpointConfig,
     /// Optimiser steps between lines of the log and the metrics, at least 1. Default 1.
     pub log_every: u64,
-    /// Steps with a loss or gradient that is not finite are skipped; after this many the run stops. Default 10.
+    /// Steps with a loss or gradient that is not finite are skipped; after this many the run stops. So it does after more than this many steps in a row
+    /// whose samples are all too long. Default 10.
     pub max_skipped_steps: u64,
     /// Seconds a rank waits for the others before it gives up, at least 1. Default 600.
     pub collective_timeout_seconds: u64,

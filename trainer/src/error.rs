@@ -23,11 +23,18 @@ pub enum TrainError {
         #[source]
         source: DataError,
     },
-    /// All samples of a step were too long, on every rank.
-    #[error("step {step}: none of its samples is short enough; raise `max_micro_batch_tokens` or shorten the passages")]
-    EmptyStep {
-        /// Optimiser step, from 0.
+    /// All samples of several steps in a row were too long, on every rank.
+    #[error(
+        "no sample of {steps} steps in a row, up to step {step}, fits in a micro-batch (`max_micro_batch_tokens` is {limit}) and the model's \
+         context; raise `max_micro_batch_tokens` or shorten the texts"
+    )]
+    EmptySteps {
+        /// The last of them, from 0.
         step: u64,
+        /// How many.
+        steps: u64,
+        /// Tokens of a micro-batch at most.
+        limit: usize,
     },
     /// The loader ended before the planned number of steps.
     #[error("the data ended after step {step}, wanted {wanted} steps; lower `max_steps` or `epochs`")]

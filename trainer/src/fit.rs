@@ -92,6 +92,8 @@ pub(crate) struct Fit<'a, 'r> {
     pub state: TrainerState,
     pub resumed: Option<Found>,
     pub saver: Saver,
+    /// Steps without a sample that fits, in a row up to now.
+    pub empty_steps: u64,
 }
 
 impl Fit<'_, '_> {
@@ -118,22 +120,27 @@ impl Fit<'_, '_> {
                 &batch.micro_batches,
                 &settings,
             )?;
-            self.count(&batch, &metrics, started.elapsed());
-            if !metrics.updated {
-                self.skipped(&batch, &metrics)?;
-            }
-
+            self.count(&batch, metrics.as_ref(), started.elapsed());
             progress.step_done(step + 1);
-            if (step + 1).is_multiple_of(self.config.log_every) || step + 1 == self.state.num_steps {
-                let numbers = self.numbers(&metrics, &settings, started.elapsed(), waited);
-                progress.line(&Line { step: step + 1, numbers: &numbers, left: self.time_left() });
-                write_log(&mut log, "train", step + 1, &numbers)?;
+            match &metrics {
+                None => self.nothing_fitted(step)?,
+                Some(metrics) => {
+                    self.empty_steps = 0;
+                    if !metrics.updated {
+                        self.skipped(&batch, metrics)?;
+                    }
+                    if (step + 1).is_multiple_of(self.config.log_every) || step + 1 == self.state.num_steps {
+                        let numbers = self.numbers(metrics, &settings, started.elapsed(), waited);
+                        progress.line(&Line { step: step + 1, numbers: &numbers, left: self.time_left() });
+                        write_log(&mut log, "train", step + 1, &numbers)?;
+                    }
+                }
             }
             if self.config.eval_every_steps.is_some_and(|every| (step + 1).is_multiple_of(every)) {
                 self.evaluate(&progress, &mut log)?;
             }
 
-            last = Some(metrics);
+            last = metrics.or(last);
             let flags = [self.run.stop.load(Ordering::Relaxed), self.saver.has_failed()];
             let flags = self.run.ranks.sum(&flags.map(|flag| f64::from(u8::from(flag))))?;
             let (stop, failed) = (flags[0] > 0.0, flags[1] > 0.0);
@@ -170,15 +177,29 @@ impl Fit<'_, '_> {
         }
     }
 
-    fn count(&mut self, batch: &StepBatch, metrics: &StepMetrics, took: Duration) {
+    /// Counts a step; one without metrics had no sample that fits.
+    fn count(&mut self, batch: &StepBatch, metrics: Option<&StepMetrics>, took: Duration) {
         let state = &mut self.state;
         state.step += 1;
         state.epoch = batch.epoch;
         state.updates = self.learner.optimizer.updates();
+        state.seconds += took.as_secs_f64();
+        let Some(metrics) = metrics else { return };
         state.samples += metrics.totals.samples as u64;
         state.tokens += metrics.totals.tokens as u64;
-        state.seconds += took.as_secs_f64();
         state.last_loss = Some(metrics.loss).filter(|loss| loss.is_finite());
+    }
+
+    /// A step whose samples were all too long, on every rank, changes nothing; many in a row, or a run of nothing else, are a mistake in the settings.
+    fn nothing_fitted(&mut self, step: u64) -> Result<(), TrainError> {
+        self.empty_steps += 1;
+        let none_at_all = self.state.step == self.state.num_steps && self.state.samples == 0;
+        if self.empty_steps > self.config.max_skipped_steps || none_at_all {
+            let (steps, limit) = (self.empty_steps, self.config.max_micro_batch_tokens);
+            return Err(TrainError::EmptySteps { step, steps, limit });
+        }
+        tracing::warn!("step {step}: none of its samples fits, so it changes nothing");
+        Ok(())
     }
 
     /// Counts a skipped step, keeps its batch, and gives up after too many. All ranks see the same numbers.

@@ -63,7 +63,7 @@ fn train_stage(
     let gradients = Gradients::new(tensors, GradientOptions::of(config), run.ranks)?;
     let learner = Learner { model, gradients, optimizer };
     let saver = Saver::new(resume::checkpoints_folder(run.folder), config.checkpoint.keep);
-    Fit { learner, objective, config, run, state, resumed, saver }.fit(open_loader)
+    Fit { learner, objective, config, run, state, resumed, saver, empty_steps: 0 }.fit(open_loader)
 }
 
 /// Makes the model what the stage trains, and names what it trains.

@@ -62,6 +62,8 @@ pub struct StepMetrics {
 /// Each part of the loss is a *sum* divided by a count of the whole global batch, so the gradient depends neither on how that
 /// batch is cut into micro-batches nor on the number of ranks.
 ///
+/// None where no rank has a sample: nothing was done then.
+///
 /// # Errors
 /// libtorch refuses an operation, or another rank failed.
 pub fn train_step(
@@ -71,11 +73,11 @@ pub fn train_step(
     ranks: &Ranks,
     micro_batches: &[MicroBatch],
     settings: &StepSettings,
-) -> Result<StepMetrics, TrainError> {
+) -> Result<Option<StepMetrics>, TrainError> {
     let mut communication = Duration::ZERO;
     let (totals, shape) = timed(&mut communication, || agree(ranks, micro_batches))?;
     if totals.samples == 0.0 {
-        return Err(TrainError::EmptyStep { step });
+        return Ok(None);
     }
     let mut losses = LossSums::new(objective, learner.model);
 
@@ -110,7 +112,7 @@ pub fn train_step(
     learner.model.set_dropout_seed(None);
     let parts = objective.part_names().iter().copied().zip(parts.iter().copied()).collect();
     let communication_seconds = communication.as_secs_f64();
-    Ok(StepMetrics { loss, parts, grad_norm, totals, communication_seconds, updated })
+    Ok(Some(StepMetrics { loss, parts, grad_norm, totals, communication_seconds, updated }))
 }
 
 /// Does `work` and adds its time.

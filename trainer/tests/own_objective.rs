@@ -83,7 +83,10 @@ fn train(steps: u64, size: usize) -> Vec<f64> {
     let mut learner = Learner { model: &mut model, gradients, optimizer };
     let settings = StepSettings { seed: 1, learning_rate: 5e-3, max_grad_norm: 1.0, neftune_alpha: 0.0 };
     let micro_batches: Vec<MicroBatch> = (0..8).step_by(size).map(|begin| batch(begin..begin + size as i64)).collect();
-    let step = |step| train_step(step, &mut learner, &BestCandidate, &ranks, &micro_batches, &settings).unwrap().loss;
+    let step = |step| {
+        let metrics = train_step(step, &mut learner, &BestCandidate, &ranks, &micro_batches, &settings).unwrap();
+        metrics.expect("the samples fit").loss
+    };
     (0..steps).map(step).collect()
 }
 

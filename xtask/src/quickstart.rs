@@ -134,10 +134,13 @@ fn is_model(folder: &Path) -> bool {
     ["config.json", "model.safetensors", "tokenizer.json"].iter().all(|file| folder.join(file).is_file())
 }
 
-/// Where the hub's client keeps its downloads: `$HF_HOME/hub`, else `~/.cache/huggingface/hub`.
+/// Where the program keeps what it fetches: `$HF_HUB_CACHE`, else `$HF_HOME/hub`, else the cache of the user.
 fn hub_cache() -> PathBuf {
-    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/huggingface");
-    env::var_os("HF_HOME").map_or_else(home, PathBuf::from).join("hub")
+    let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("HF_HUB_CACHE")
+        .or_else(|| folder("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
+        .unwrap_or_else(|| folder("HOME").unwrap_or_default().join(".cache/huggingface/hub"))
 }
 
 /// Runs `command`; ends it when none of the watched folders grew for `silence`. Returns whether it succeeded.

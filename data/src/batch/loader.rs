@@ -194,13 +194,8 @@ impl Job {
         for place in &places {
             samples.extend(self.tokenized(*place)?);
         }
-        let most = self.config.max_micro_batch_tokens;
-        // Of several ranks the others may have samples: the trainer looks at all of them.
-        if samples.is_empty() && self.config.world_size == 1 {
-            let limit = most.min(self.options.max_sample_tokens.unwrap_or(usize::MAX));
-            return Err(DataError::EmptyStep { step, samples: places.len(), limit });
-        }
-        let micro_batches = pack(&samples, self.config.micro_batch_size, most);
+        // Where none fits the step is empty: the trainer looks at all ranks.
+        let micro_batches = pack(&samples, self.config.micro_batch_size, self.config.max_micro_batch_tokens);
         let epoch = places.first().map_or(0, |place| place.epoch);
         Ok(StepBatch { step, epoch, micro_batches })
     }

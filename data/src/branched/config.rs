@@ -153,6 +153,16 @@ impl BranchedSetConfig {
         problems
     }
 
+    /// Raised where a source makes other texts of the same files than before: sets are made anew, and models that learned from them.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        match self.source {
+            // Paragraphs with the same text are one; lower headings are no paragraphs.
+            BranchedSource::SquadQuestions(_) | BranchedSource::Documents(_) => 2,
+            BranchedSource::Questions(_) => 1,
+        }
+    }
+
     /// Files it reads.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {

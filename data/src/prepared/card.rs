@@ -131,7 +131,7 @@ pub(super) fn hash_inputs(files: &[PathBuf]) -> Result<Vec<CardFile>, DataError>
     files.iter().map(|path| hash_file(path)).collect()
 }
 
-/// `version` is the source's: [`RankingSetConfig::version`].
+/// `version` is the source's: [`RankingSetConfig::version`], [`BranchedSetConfig::version`](crate::branched::BranchedSetConfig::version).
 pub(super) fn hash_of_inputs(settings: &impl Serialize, version: u32, inputs: &[CardFile]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("monopass data {} {FORMAT_VERSION}\n", env!("CARGO_PKG_VERSION")).as_bytes());

@@ -33,7 +33,7 @@ pub fn prepare_branched(name: &str, config: &BranchedSetConfig, folder: &Path) -
     let inputs = hash_inputs(&config.files())?;
     let mut settings = config.clone();
     settings.paths_mut().into_iter().for_each(|path| *path = std::path::PathBuf::new());
-    let origin = Origin::new(name, config, hash_of_inputs(&settings, 1, &inputs), inputs);
+    let origin = Origin::new(name, config, hash_of_inputs(&settings, config.version(), &inputs), inputs);
     whole_folder(folder, |partial| {
         let mut writer = SetWriter::<BranchedText>::create(&partial.join(SAMPLES_FILE))?;
         let report = for_each_text(config, &mut |text| writer.push(text))?;

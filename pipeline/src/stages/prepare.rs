@@ -101,19 +101,19 @@ impl<'a> Planned<'a> {
 
     fn inputs(&self) -> anyhow::Result<Inputs> {
         let mut inputs = Inputs::new();
-        let files = match &self.set {
+        let (files, version) = match &self.set {
             PlannedSet::Lists(set) => {
                 inputs.settings("settings", set)?;
-                if set.version() > 1 {
-                    inputs.settings("source's version", &set.version())?;
-                }
-                set.files()
+                (set.files(), set.version())
             }
             PlannedSet::Branched(set) => {
                 inputs.settings("settings", set)?;
-                set.files()
+                (set.files(), set.version())
             }
         };
+        if version > 1 {
+            inputs.settings("source's version", &version)?;
+        }
         for file in files {
             inputs.path(&file.display().to_string(), &file)?;
         }

@@ -51,6 +51,37 @@ fn too_many_skipped_steps_end_the_run_with_the_batch() {
     assert!(batch.exists());
 }
 
+/// One batch that has no sample short enough must not end a run of days.
+#[test]
+fn a_step_that_no_sample_fits_changes_nothing_and_many_in_a_row_end_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ranks, stop) = (Ranks::single(), AtomicBool::new(false));
+    let emptied = |steps: std::ops::Range<u64>| {
+        loader(move |batch: &mut StepBatch| {
+            if steps.contains(&batch.step) {
+                batch.micro_batches.clear();
+            }
+            Ok(())
+        })
+    };
+    let few = TrainConfig { max_skipped_steps: 2, ..config() };
+    let mut learned = model(Precision::Fp32, 1);
+    let report = crate::train(&mut learned, &mut emptied(3..5), &few, run(folder.path(), &ranks, &stop)).unwrap();
+    let state = &report.state;
+    assert_eq!((state.step, state.updates, state.skipped_steps, state.samples), (6, 4, 0, 32));
+    assert_eq!(logged(folder.path(), "loss").len(), 4, "what was not measured is not logged");
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut learned = model(Precision::Fp32, 1);
+    let error = crate::train(&mut learned, &mut emptied(1..6), &few, run(folder.path(), &ranks, &stop)).unwrap_err();
+    assert!(matches!(error, TrainError::EmptySteps { step: 3, steps: 3, limit: 4096 }), "{error}");
+    // A short run of nothing else is no success.
+    let folder = tempfile::tempdir().unwrap();
+    let error =
+        crate::train(&mut learned, &mut emptied(0..6), &config(), run(folder.path(), &ranks, &stop)).unwrap_err();
+    assert!(matches!(error, TrainError::EmptySteps { step: 5, steps: 6, .. }), "{error}");
+}
+
 #[test]
 fn bad_data_names_its_step() {
     let folder = tempfile::tempdir().unwrap();

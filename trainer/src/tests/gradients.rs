@@ -26,7 +26,7 @@ fn gradient(config: &TrainConfig, size: usize) -> (StepMetrics, Vec<Tensor>) {
     let settings =
         StepSettings { seed: 1, learning_rate: 0.0, max_grad_norm: 0.0, neftune_alpha: config.neftune_alpha };
     let objective = config.objective.build();
-    let metrics = train_step(0, &mut learner, objective.as_ref(), &ranks, &micro_batches, &settings).unwrap();
+    let metrics = train_step(0, &mut learner, objective.as_ref(), &ranks, &micro_batches, &settings).unwrap().unwrap();
     let moments = learner.optimizer.state().into_iter().filter(|(name, _)| name.starts_with("exp_avg."));
     (metrics, moments.map(|(_, tensor)| tensor).collect())
 }
