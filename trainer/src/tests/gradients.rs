@@ -1,6 +1,6 @@
 //! The gradient of a global batch does not depend on how it is cut.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::support::{config, micro_batch, model};
 use crate::Ranks;
@@ -64,7 +64,12 @@ fn bf16_gradients_of_many_micro_batches_are_added_in_float32() {
     let bf16 = TrainConfig { precision: Precision::Bf16Master, ..config() };
     let (_, whole) = gradient(&bf16, 8);
     let (_, cut) = gradient(&bf16, 1);
-    // Rounding of the passes themselves; adding eight bf16 gradients in bf16 would add to it.
+    // A sum of bf16 numbers that was itself rounded to bf16 would be equal to its rounding.
+    let rounded = |gradient: &[Tensor]| -> Vec<Tensor> {
+        gradient.iter().map(|tensor| tensor.to_kind(Kind::BFloat16).to_kind(Kind::Float)).collect()
+    };
+    assert_eq!(largest_difference(&whole, &rounded(&whole)), 0.0);
+    assert!(largest_difference(&cut, &rounded(&cut)) > 1e-4);
     let (whole, cut) = (largest_difference(&exact, &whole), largest_difference(&exact, &cut));
     assert!(cut < 0.05 && whole < 0.05, "{whole} {cut}");
 }
