@@ -16,33 +16,20 @@ pub struct SharedInputs {
     /// Rotation of every query.
     pub angles: RopeAngles,
     /// What queries see under each window that occurs in the model.
-    pub visible: Vec<(Option<i64>, VisibleKeys)>,
-    /// One past the last key per query.
-    pub ends: Tensor,
-    /// The key of each query's own token, where its range leaves it out.
-    pub own: Option<Tensor>,
-}
-
-/// What depends on the sliding window.
-#[derive(Debug)]
-pub struct VisibleKeys {
-    /// First key per query.
-    pub starts: Tensor,
-    /// Keys at the end that queries see besides.
-    pub extra: Option<Tensor>,
+    pub visible: Vec<(Option<i64>, Visible)>,
 }
 
 impl SharedInputs {
     /// Lowers `ranges` for the windows of `config`.
     pub fn new(config: &ModelConfig, ranges: &KeyRanges, angles: RopeAngles) -> Self {
-        let mut visible: Vec<(Option<i64>, VisibleKeys)> = Vec::new();
+        let mut visible: Vec<(Option<i64>, Visible)> = Vec::new();
         for window in &config.sliding_windows {
             if visible.iter().all(|(known, _)| known != window) {
-                let keys = VisibleKeys { starts: ranges.starts(*window), extra: ranges.extra(*window) };
-                visible.push((*window, keys));
+                let of_ranges = Visible::ranges(ranges.starts(*window), ranges.ends());
+                visible.push((*window, Visible { own: ranges.own(), extra: ranges.extra(*window), ..of_ranges }));
             }
         }
-        Self { angles, visible, ends: ranges.ends(), own: ranges.own() }
+        Self { angles, visible }
     }
 }
 
@@ -112,17 +99,16 @@ impl Attention {
         }
 
         let visible = shared.visible.iter().find(|(window, _)| *window == self.window);
-        let (_, VisibleKeys { starts, extra }) = visible.expect("lowered for every window of the config");
+        let (_, visible) = visible.expect("lowered for every window of the config");
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let pick = |t: &Tensor| match context.rows {
-            Some(rows) => t.index_select(1, &rows.to_device(t.device())),
-            None => t.shallow_clone(),
+        let attended = match context.rows {
+            Some(rows) => {
+                q = q.index_select(1, &rows.to_device(q.device()));
+                let visible = visible.select(&rows.to_device(Device::Cpu));
+                native::attention::range_attention(&q, &k, &v, &visible, scale)
+            }
+            None => native::attention::range_attention(&q, &k, &v, visible, scale),
         };
-        q = pick(&q);
-        let (start, end) = (pick(starts), pick(&shared.ends));
-        let (own, extra) = (shared.own.as_ref().map(pick), extra.as_ref().map(pick));
-        let visible = Visible { start: &start, end: &end, own: own.as_ref(), extra: extra.as_ref() };
-        let attended = native::attention::range_attention(&q, &k, &v, &visible, scale);
         let attended = attended.view([batch, -1, heads * head_dim]); // [batch, seq or rows, heads * head_dim]
         self.o_proj.forward(&attended, dropout.map(|seed| seed.of_module(1)))
     }

@@ -80,18 +80,19 @@ fn bench_attention(filter: &str) {
     let start = end.zeros_like();
     let (q, k, v) = (leaf(&[1, SEQ, HEADS, DIM]), leaf(&[1, SEQ, KV_HEADS, DIM]), leaf(&[1, SEQ, KV_HEADS, DIM]));
     let scale = 1.0 / (DIM as f64).sqrt();
-    let ours =
-        |q: &Tensor, k: &Tensor, v: &Tensor| attention::range_attention(q, k, v, &Visible::ranges(&start, &end), scale);
+    let causal = Visible::ranges(start.shallow_clone(), end.shallow_clone());
+    let ours = |q: &Tensor, k: &Tensor, v: &Tensor| attention::range_attention(q, k, v, &causal, scale);
     tch::no_grad(|| {
         compare(filter, "attention forward", || drop(ours(&q, &k, &v)), || drop(sdpa(&q, &k, &v)));
         for rows in [1, 4] {
             let at = SEQ - rows;
-            let (q, start, end) = (q.narrow(1, at, rows), start.narrow(1, at, rows), end.narrow(1, at, rows));
+            let q = q.narrow(1, at, rows);
+            let visible = Visible::ranges(start.narrow(1, at, rows), end.narrow(1, at, rows));
             let name = format!("attention decode, {rows} rows");
             compare(
                 filter,
                 &name,
-                || drop(attention::range_attention(&q, &k, &v, &Visible::ranges(&start, &end), scale)),
+                || drop(attention::range_attention(&q, &k, &v, &visible, scale)),
                 || {
                     drop(Tensor::scaled_dot_product_attention(
                         &q.transpose(1, 2),

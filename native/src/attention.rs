@@ -1,32 +1,71 @@
 //! Attention where every query row sees one contiguous range of key rows, and some keys at the end besides.
 
 mod by_tensor_ops;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
+
 use crate::{error::unwrap, ffi, kernels_run};
-use tch::{Kind, Tensor};
+use pieces::Piece;
+use tch::{Device, Kind, Tensor};
 
 /// What each query row sees. All tensors are on the CPU; keys are counted from the first one.
-#[derive(Debug, Clone, Copy)]
-pub struct Visible<'a> {
+#[derive(Debug)]
+pub struct Visible {
     /// First key of a row's range, int32 `[batch or 1, q_len]`.
-    pub start: &'a Tensor,
+    pub start: Tensor,
     /// One past the last key of the range, the same shape. An empty range sees nothing.
-    pub end: &'a Tensor,
+    pub end: Tensor,
     /// One key that the row sees besides, the same shape; a negative number for none. A token that sees all earlier columns of a
     /// layout and itself is a range and one key.
-    pub own: Option<&'a Tensor>,
+    pub own: Option<Tensor>,
     /// Those of the last keys that the row sees besides, bool `[batch or 1, q_len, keys]`. A prefix with a tree behind it is a range and
     /// a small dense mask.
-    pub extra: Option<&'a Tensor>,
+    pub extra: Option<Tensor>,
+    /// As libtorch's operations want it, made once: the layers of a pass share it.
+    pub lowered: Lowered,
 }
 
-impl<'a> Visible<'a> {
+/// Pieces for a number of keys on a device, where tensor operations were asked for; see [`Visible::lowered`].
+#[derive(Debug, Default)]
+pub struct Lowered(OnceCell<(i64, Device, Vec<Piece>)>);
+
+impl Visible {
     /// Ranges alone.
     #[must_use]
-    pub fn ranges(start: &'a Tensor, end: &'a Tensor) -> Self {
-        Self { start, end, own: None, extra: None }
+    pub fn ranges(start: Tensor, end: Tensor) -> Self {
+        Self { start, end, own: None, extra: None, lowered: Lowered::default() }
+    }
+
+    /// Of these query rows, int64 `[rows]` on the CPU.
+    #[must_use]
+    pub fn select(&self, rows: &Tensor) -> Self {
+        self.map(|bound| bound.index_select(1, rows))
+    }
+
+    fn narrow(&self, first: i64, rows: i64) -> Self {
+        self.map(|bound| bound.narrow(1, first, rows))
+    }
+
+    fn map(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            start: of(&self.start),
+            end: of(&self.end),
+            own: self.own.as_ref().map(&of),
+            extra: self.extra.as_ref().map(&of),
+            lowered: Lowered::default(),
+        }
+    }
+
+    /// Calls `with` with the pieces for so many keys on this device.
+    fn with_pieces<T>(&self, k_len: i64, device: Device, with: impl FnOnce(&[Piece]) -> T) -> T {
+        let make = || (k_len, device, pieces::pieces(self, k_len, device));
+        match self.lowered.0.get_or_init(make) {
+            (keys, on, pieces) if (*keys, *on) == (k_len, device) => with(pieces),
+            _ => with(&make().2),
+        }
     }
 }
 
@@ -56,8 +95,8 @@ pub fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible, sc
     }
     let (q, k, v) = (q.as_ptr(), k.as_ptr(), v.as_ptr());
     let (start, end) = (visible.start.as_ptr(), visible.end.as_ptr());
-    let pointer = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), Tensor::as_ptr);
-    let (own, extra) = (pointer(visible.own), pointer(visible.extra));
+    let pointer = |tensor: &Option<Tensor>| tensor.as_ref().map_or(std::ptr::null(), Tensor::as_ptr);
+    let (own, extra) = (pointer(&visible.own), pointer(&visible.extra));
     // SAFETY: the pointers are live tensors whose shapes, kinds and device were checked above.
     let result = ffi::tensors("range_attention", |out| unsafe {
         ffi::monopass_range_attention(out, q, k, v, start, end, own, extra, scale)
@@ -90,10 +129,10 @@ fn fits(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible) -> Result<(), Str
         return Err("q, k and v are on different devices".to_owned());
     }
     let rows_fit = |size: &[i64]| size.len() >= 2 && (size[0] == batch || size[0] == 1) && size[1] == q_len;
-    let Visible { start, end, own, extra } = *visible;
-    for (name, bound) in [("start", Some(start)), ("end", Some(end)), ("own", own)] {
+    let Visible { start, end, own, extra, .. } = visible;
+    for (name, bound) in [("start", Some(start)), ("end", Some(end)), ("own", own.as_ref())] {
         let Some(bound) = bound else { continue };
-        if bound.kind() != Kind::Int || bound.device() != tch::Device::Cpu {
+        if bound.kind() != Kind::Int || bound.device() != Device::Cpu {
             return Err(format!("`{name}` is not int32 on the CPU"));
         }
         if bound.dim() != 2 || !rows_fit(&bound.size()) || bound.size() != start.size() {
@@ -103,7 +142,7 @@ fn fits(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible) -> Result<(), Str
     let Some(extra) = extra else { return Ok(()) };
     let size = extra.size();
     if extra.kind() != Kind::Bool
-        || extra.device() != tch::Device::Cpu
+        || extra.device() != Device::Cpu
         || size.len() != 3
         || !rows_fit(&size)
         || size[2] > k_len

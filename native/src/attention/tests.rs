@@ -11,7 +11,7 @@ pub(crate) fn oracle(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visible, scal
         wide(k).repeat_interleave_self_int(group, 1, None),
         wide(v).repeat_interleave_self_int(group, 1, None),
     );
-    let mask = by_tensor_ops::mask_of(visible, k.size()[2]).unsqueeze(1);
+    let mask = pieces::mask_of(visible, k.size()[2]).unsqueeze(1);
     let scores = (q.matmul(&k.transpose(2, 3)) * scale).masked_fill(&mask.logical_not(), -1e300);
     let weights = scores.softmax(-1, Kind::Double) * mask.to_kind(Kind::Double);
     weights.matmul(&v).transpose(1, 2).contiguous()
@@ -58,7 +58,7 @@ fn check(case: &Case, start: &Tensor, end: &Tensor) {
     let grad = draws::normal([batch, q_len, heads, dim]).to_kind(kind);
 
     let [q, k, v] = views(&bases);
-    let visible = Visible { start, end, own: own.as_ref(), extra: extra.as_ref() };
+    let visible = Visible { own, extra, ..Visible::ranges(start.shallow_clone(), end.shallow_clone()) };
     let out = range_attention(&q, &k, &v, &visible, scale);
     (&out * &grad).sum(Kind::Float).backward();
     let doubles = [0, 1, 2].map(|i: usize| leaf(&bases[i].to_kind(Kind::Double)));
@@ -152,7 +152,7 @@ fn a_prefix_and_a_tree_behind_it() {
     let behind = draws::chance([1, tree, tree], 0.3);
     let behind = behind.logical_or(&Tensor::eye(tree, (Kind::Bool, Device::Cpu)));
     let extra = Tensor::cat(&[Tensor::zeros([1, prefix, tree], (Kind::Bool, Device::Cpu)), behind], 1);
-    let visible = Visible { start: &start, end: &end, own: None, extra: Some(&extra) };
+    let visible = Visible { extra: Some(extra), ..Visible::ranges(start, end) };
     let want = oracle(&q, &k, &v, &visible, 0.2);
     let by_ops = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.2);
     let by_kernel = range_attention(&q, &k, &v, &visible, 0.2);
@@ -172,7 +172,7 @@ fn earlier_columns_and_the_own_key() {
     let int = |values: &[i32]| Tensor::from_slice(values).unsqueeze(0);
     let (end, own) = (int(&end), int(&own));
     let start = end.zeros_like();
-    let visible = Visible { start: &start, end: &end, own: Some(&own), extra: None };
+    let visible = Visible { own: Some(own), ..Visible::ranges(start, end) };
     let want = oracle(&q, &k, &v, &visible, 0.2);
     let by_ops = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.2);
     let by_kernel = range_attention(&q, &k, &v, &visible, 0.2);
@@ -186,7 +186,7 @@ fn rows_that_see_nothing_are_zero_and_give_no_gradient() {
         let (q, k, v) = (make(2), make(1), make(1));
         let start = Tensor::from_slice(&[0i32, 2, 3, 5, 0]).unsqueeze(0);
         let end = Tensor::from_slice(&[5i32, 2, 1, 9, 3]).unsqueeze(0);
-        let out = range_attention(&q, &k, &v, &Visible::ranges(&start, &end), 0.25);
+        let out = range_attention(&q, &k, &v, &Visible::ranges(start, end), 0.25);
         out.sum(Kind::Float).backward();
         for (row, empty) in [false, true, true, true, false].into_iter().enumerate() {
             let row = row as i64;
@@ -204,14 +204,14 @@ fn decoding_against_a_long_cache_equals_the_whole_pass() {
         draws::seed(3);
         let make = |heads: i64| draws::normal([1, 600, heads, 64]).to_kind(kind);
         let (q, k, v) = (make(9), make(3), make(3));
-        let whole = range_attention(&q, &k, &v, &Visible::ranges(&start, &end), 0.125);
+        let whole = range_attention(&q, &k, &v, &Visible::ranges(start.shallow_clone(), end.shallow_clone()), 0.125);
         for rows in [1, 4, 8] {
             let at = 600 - rows;
             let part = range_attention(
                 &q.narrow(1, at, rows),
                 &k,
                 &v,
-                &Visible::ranges(&start.narrow(1, at, rows), &end.narrow(1, at, rows)),
+                &Visible::ranges(start.narrow(1, at, rows), end.narrow(1, at, rows)),
                 0.125,
             );
             let limit = if kind == Kind::Float { 1e-6 } else { 1e-2 };
@@ -226,7 +226,7 @@ fn wrong_shapes_say_what_was_wanted() {
     let q = Tensor::zeros([1, 3, 4, 16], (Kind::Float, Device::Cpu));
     let k = Tensor::zeros([1, 3, 3, 16], (Kind::Float, Device::Cpu));
     let (start, end) = causal(3, 3);
-    let problem = fits(&q, &k, &k, &Visible::ranges(&start, &end)).unwrap_err();
+    let problem = fits(&q, &k, &k, &Visible::ranges(start, end)).unwrap_err();
     assert_eq!(problem, "4 query heads, wanted a multiple of the 3 key-value heads");
 }
 
@@ -244,12 +244,74 @@ fn packed_sequences_by_tensor_operations_need_no_common_mask() {
     }
     let start = Tensor::from_slice(&starts).view([1, len]);
     let end = Tensor::arange_start(1, len + 1, (Kind::Int, Device::Cpu)).view([1, len]);
-    let visible = Visible::ranges(&start, &end);
+    let visible = Visible::ranges(start, end.shallow_clone());
     let got = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.25);
     assert!(difference(&got, &oracle(&q, &k, &v, &visible, 0.25)) < 1e-5);
     // A window that slides is no packing: the mask is there.
     let start = (end.shallow_clone() - 3).clamp_min(0);
-    let visible = Visible::ranges(&start, &end);
+    let visible = Visible::ranges(start, end);
     let got = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.25);
     assert!(difference(&got, &oracle(&q, &k, &v, &visible, 0.25)) < 1e-5);
+}
+
+/// What a batch of ONE-PASS's prompts reads: prompts, then a tree of each, which sees its own prompt and its ancestors.
+#[test]
+fn trees_of_several_prompts_by_tensor_operations_need_no_common_mask() {
+    draws::seed(12);
+    let (prompts, trees) = ([40i64, 30, 50], [33i64, 20, 17]);
+    let (read, behind): (i64, i64) = (prompts.iter().sum(), trees.iter().sum());
+    let (mut starts, mut ends, mut extra) = (Vec::new(), Vec::new(), Vec::new());
+    let mut first = 0;
+    for prompt in prompts {
+        starts.extend((0..prompt).map(|_| first as i32));
+        ends.extend((0..prompt).map(|i| (first + i + 1) as i32));
+        extra.push(Tensor::zeros([prompt, behind], (Kind::Bool, Device::Cpu)));
+        first += prompt;
+    }
+    let (mut first, mut column) = (0, 0);
+    for (prompt, tree) in prompts.into_iter().zip(trees) {
+        starts.extend((0..tree).map(|_| first as i32));
+        ends.extend((0..tree).map(|_| (first + prompt) as i32));
+        let own = draws::chance([tree, tree], 0.3).logical_or(&Tensor::eye(tree, (Kind::Bool, Device::Cpu)));
+        extra.push(own.constant_pad_nd([column, behind - column - tree, 0, 0]));
+        (first, column) = (first + prompt, column + tree);
+    }
+    let row = |bound: &[i32]| Tensor::from_slice(bound).unsqueeze(0);
+    let extra = Tensor::cat(&extra, 0).unsqueeze(0);
+    let len = read + behind;
+    let make = |heads: i64| draws::normal([1, len, heads, 32]);
+    let (q, k, v) = (make(4), make(2), make(2));
+    let visible = Visible { extra: Some(extra), ..Visible::ranges(row(&starts), row(&ends)) };
+    let want = oracle(&q, &k, &v, &visible, 0.2);
+    let cut = |visible: &Visible, keys: i64| -> Vec<(i64, i64, bool)> {
+        let of = |piece: &Piece| (piece.rows.1, piece.keys.iter().map(|keys| keys.1).sum(), piece.is_causal());
+        visible.with_pieces(keys, Device::Cpu, |pieces| pieces.iter().map(of).collect())
+    };
+    for _ in 0..2 {
+        // The second layer takes the pieces of the first.
+        let got = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.2);
+        assert!(difference(&got, &want) < 1e-5 && got.size() == q.size());
+    }
+    let causal = prompts.map(|prompt| (prompt, prompt, true));
+    let masked: Vec<_> = prompts.iter().zip(trees).map(|(prompt, tree)| (tree, prompt + tree, false)).collect();
+    assert_eq!(cut(&visible, len), [&causal[..], &masked].concat());
+    // Some rows alone, as the last layer computes them, and more keys than the pieces were made for.
+    let rows = Tensor::arange_start_step(read, len, 2, (Kind::Int64, Device::Cpu));
+    let some = visible.select(&rows);
+    let got = by_tensor_ops::range_attention(&q.index_select(1, &rows), &k, &v, &some, 0.2);
+    assert!(difference(&got, &want.index_select(1, &rows)) < 1e-5);
+    let longer = |t: &Tensor| Tensor::cat(&[draws::normal([1, 7, 2, 32]), t.shallow_clone()], 1);
+    let (k, v) = (longer(&k), longer(&v));
+    let got = by_tensor_ops::range_attention(&q, &k, &v, &visible, 0.2);
+    assert!(difference(&got, &oracle(&q, &k, &v, &visible, 0.2)) < 1e-5);
+    // A sliding window begins later in deeper rows: what it leaves out is in the trees' own masks.
+    let start = &visible.start + Tensor::arange(len, (Kind::Int, Device::Cpu)).remainder(5).unsqueeze(0);
+    let slid = Visible {
+        extra: visible.extra.as_ref().map(Tensor::shallow_clone),
+        ..Visible::ranges(start, visible.end.shallow_clone())
+    };
+    let (k, v) = (k.narrow(1, 7, len), v.narrow(1, 7, len));
+    let got = by_tensor_ops::range_attention(&q, &k, &v, &slid, 0.2);
+    assert!(difference(&got, &oracle(&q, &k, &v, &slid, 0.2)) < 1e-5);
+    assert_eq!(cut(&slid, len).len(), 4, "prompts together, trees one by one");
 }
