@@ -26,7 +26,7 @@ use crate::logging::loudness;
 use crate::origin::{Origins, PROGRAM};
 use crate::paper_table::config::{PaperTable, RunTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill, settle_differences};
-use crate::paper_table::kept::{Agreement, agreement, note_of, take_over, with_figures};
+use crate::paper_table::kept::{Agreement, agreement, left_behind, note_of, take_over, with_figures};
 use crate::paper_table::plots::trade_offs;
 use crate::paper_table::reach::check_rows;
 use crate::run_folder::RunFolder;
@@ -98,6 +98,9 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
     let folder = |config: &ExperimentConfig| RunFolder::new(&config.output_dir, &config.name);
     let folders: BTreeMap<&String, RunFolder> = configs.iter().map(|(name, config)| (name, folder(config))).collect();
     let kept = files.kept.map(read_kept).transpose()?;
+    if let (Some(kept), Some(out)) = (&kept, files.out) {
+        refuse_to_lose(&paper, kept, files, out)?;
+    }
     let stop = StopFlag::listen()?;
     let mut found = BTreeMap::new();
     for (name, experiment) in &paper.experiments {
@@ -121,6 +124,11 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
         table.notes.extend([origin, other].into_iter().flatten().map(|words| note_of(name, &words)));
     }
     if let Some(kept) = &kept {
+        for figures in left_behind(&paper, kept) {
+            tracing::warn!(
+                "{figures} of the kept table has figures, and the file does not ask for it: not in this table"
+            );
+        }
         let agreement = agreement(&table, &paper, &found, kept);
         tell_agreement(&agreement, take_over(&mut table, &paper, &found, kept));
     }
@@ -143,6 +151,20 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
         failed.join(", ")
     );
     Ok(())
+}
+
+/// The kept table may be the only copy of hours of running: it is not written over by one that has less.
+fn refuse_to_lose(paper: &PaperTable, kept: &Table, files: &Files<'_>, out: &Path) -> Result<(), InputError> {
+    let written = out.join(format!("{}.{}", paper.name, TableFormat::Json.extension()));
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let over = files.kept.and_then(real).is_some_and(|kept| real(&written) == Some(kept));
+    match left_behind(paper, kept).join(", ") {
+        lost if over && !lost.is_empty() => Err(InputError::new(
+            format!("`{}` has figures that the table file does not ask for: {lost}", written.display()),
+            "writing over it would lose them: name rows and columns as they were, or give `--out` another folder",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Keys of a run's settings that are told at most.

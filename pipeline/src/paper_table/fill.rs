@@ -103,10 +103,12 @@ fn cell(row: &TableRow, column: &TableColumn, found: &BTreeMap<String, Found>) -
                 Ok(Some(value)) => Cell::Value(Value { paper, ..value }),
                 Ok(None) => Cell::Empty,
                 // A run has the row, and this table of it does not: the reference's closeness to itself.
-                Err(_) if name != row.table && tables.get(&row.table).is_some_and(|table| has_row(table, row)) => {
+                Err(Lack::Row(_))
+                    if name != row.table && tables.get(&row.table).is_some_and(|table| has_row(table, row)) =>
+                {
                     Cell::Empty
                 }
-                Err(reason) => not_run(reason),
+                Err(Lack::Row(reason) | Lack::Choice(reason)) => not_run(reason),
             }
         }
     }
@@ -127,15 +129,23 @@ fn mean(paper: &PaperTable, row: &TableRow, column: &TableColumn, found: &BTreeM
     Cell::Value(Value { value, interval: None, paper: published, mark: String::new() })
 }
 
-/// The figure of the run's first row that says what is asked for, scaled; none where that row's cell is empty (a baseline has no speedup over
-/// itself). The error says what the run does not have.
-fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Value>, String> {
+/// Why a run has no figure for a cell.
+enum Lack {
+    /// Nothing there says what is asked for.
+    Row(String),
+    /// More than one row does.
+    Choice(String),
+}
+
+/// The figure of the run's row that says what is asked for, scaled; none where that row's cell is empty (a baseline has no speedup over
+/// itself).
+fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Value>, Lack> {
     let place = |key: &str| {
         table
             .columns
             .iter()
             .position(|own| own.key == key)
-            .ok_or_else(|| format!("`{}` has no column `{key}`", table.name))
+            .ok_or_else(|| Lack::Row(format!("`{}` has no column `{key}`", table.name)))
     };
     let from = place(column.from.as_ref().unwrap_or(&column.key))?;
     let asked: Vec<(usize, &str)> = row
@@ -143,13 +153,18 @@ fn ours(table: &Table, row: &TableRow, column: &TableColumn) -> Result<Option<Va
         .iter()
         .chain(&column.r#where)
         .map(|(key, value)| Ok((place(key)?, value.as_str())))
-        .collect::<Result<_, String>>()?;
+        .collect::<Result<_, Lack>>()?;
     let all = |cells: &&Vec<Cell>| asked.iter().all(|(place, value)| says(&cells[*place], value));
-    let cells = table.rows.iter().find(all).ok_or_else(|| {
-        let words: Vec<String> =
-            asked.iter().map(|(at, value)| format!("{} {value}", table.columns[*at].key)).collect();
-        format!("the run has no row with {}", words.join(", "))
-    })?;
+    let words = || {
+        let words = asked.iter().map(|(at, value)| format!("{} {value}", table.columns[*at].key));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let found: Vec<&Vec<Cell>> = table.rows.iter().filter(all).collect();
+    let cells = match found[..] {
+        [cells] => cells,
+        [] => return Err(Lack::Row(format!("the run has no row with {}", words()))),
+        _ => return Err(Lack::Choice(format!("the run has {} rows with {}; say which", found.len(), words()))),
+    };
     let Some(Cell::Value(value)) = cells.get(from) else { return Ok(None) };
     let scale = column.scale;
     let interval = value.interval.map(|i| Interval { low: i.low * scale, high: i.high * scale });
@@ -244,6 +259,18 @@ rows:
         assert_eq!((reason.as_str(), *paper), ("the run has no row with model rank_zephyr, set dl21", Some(70.16)));
         let Cell::NotRun { reason, .. } = &table.rows[2][1] else { panic!("{text}") };
         assert_eq!(reason, "another method");
+    }
+
+    /// The first of several would be another set's figure under this one's heading.
+    #[test]
+    fn a_cell_that_several_rows_could_fill_says_so() {
+        let found =
+            BTreeMap::from([("rank".to_owned(), Found::Tables(BTreeMap::from([(RunTable::Results, run_table())])))]);
+        let mut paper = paper();
+        paper.columns[0].r#where.clear();
+        let table = fill(&paper, &found);
+        let Cell::NotRun { reason, .. } = &table.rows[0][1] else { panic!("{table:?}") };
+        assert_eq!(reason, "the run has 2 rows with model first; say which");
     }
 
     #[test]

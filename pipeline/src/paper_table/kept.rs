@@ -22,8 +22,9 @@ pub fn take_over(table: &mut Table, paper: &PaperTable, found: &BTreeMap<String,
             let place = |columns: &[Column], key: &str| columns.iter().position(|own| own.key == key);
             // A file from elsewhere may have a row that is too short.
             let old = place(&kept.columns, &column.key).and_then(|place| old.get(place));
-            let (Some(at), Some(old)) = (place(&table.columns, &column.key), old) else { continue };
-            cells[at] = with_paper(old, row.paper.get(&column.key).copied());
+            let Some(at) = place(&table.columns, &column.key) else { continue };
+            let published = row.paper.get(&column.key).copied();
+            cells[at] = old.map_or_else(|| not_kept(published), |old| with_paper(old, published));
             if let Some(beside) = place(&table.columns, &difference_key(&column.key)) {
                 cells[beside] = difference(&cells[at]);
             }
@@ -38,6 +39,28 @@ pub fn take_over(table: &mut Table, paper: &PaperTable, found: &BTreeMap<String,
         table.notes.extend(notes);
     }
     taken
+}
+
+/// A figure that the kept table has no place for: it was made before the file asked for it.
+fn not_kept(paper: Option<f64>) -> Cell {
+    match paper {
+        Some(_) => Cell::NotRun { reason: "not in the kept table".to_owned(), paper },
+        None => Cell::Empty,
+    }
+}
+
+/// What the kept table has figures of and the file does not ask for, in words: rows by label, columns by key.
+#[must_use]
+pub fn left_behind(paper: &PaperTable, kept: &Table) -> Vec<String> {
+    let asked = |label: &str| paper.rows.iter().any(|row| row.label == label);
+    let labels = kept.rows.iter().filter(|cells| has_figures(cells)).filter_map(|cells| match cells.first() {
+        Some(Cell::Text(label)) if !asked(label) => Some(format!("row `{label}`")),
+        _ => None,
+    });
+    let of_file = |key: &str| paper.columns.iter().any(|own| own.key == key || difference_key(&own.key) == key);
+    let figures = |at: usize| kept.rows.iter().any(|cells| cells.get(at).is_some_and(|cell| cell.value().is_some()));
+    let columns = kept.columns.iter().enumerate().filter(|(at, column)| !of_file(&column.key) && figures(*at));
+    labels.chain(columns.map(|(_, column)| format!("column `{}`", column.key))).collect()
 }
 
 /// A kept figure beside what the table file says was published, which may have been corrected since.
@@ -201,8 +224,20 @@ rows:
         let mut table = fill(&paper, &BTreeMap::new());
         assert_eq!(take_over(&mut table, &paper, &BTreeMap::new(), &kept), 2);
         assert_eq!((table.rows[1][1].value(), table.rows[1][2].value()), (Some(0.7), None));
+        // There is a run of it, only not of this column: nothing says `no run`.
+        assert_eq!(table.rows[1][2], Cell::Empty);
         kept.rows.iter_mut().for_each(|row| row.truncate(1));
         assert_eq!(agreement(&fill(&paper, &all), &paper, &all, &kept), Agreement::default());
+    }
+
+    #[test]
+    fn what_the_file_no_longer_asks_for_is_named() {
+        let mut paper = paper();
+        let kept = fill(&paper, &BTreeMap::from([("a".to_owned(), run(0.5)), ("b".to_owned(), run(0.7))]));
+        assert!(left_behind(&paper, &kept).is_empty());
+        paper.rows[1].label = "of B".to_owned();
+        paper.columns[0].key = "other".to_owned();
+        assert_eq!(left_behind(&paper, &kept), ["row `of b`", "column `ndcg`"]);
     }
 
     #[test]

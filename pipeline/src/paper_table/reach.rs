@@ -34,12 +34,34 @@ pub fn check_rows(table: &PaperTable, experiments: &BTreeMap<String, ExperimentC
     let rows: Vec<&Asking<'_>> =
         rows.iter().filter(|(_, row, config)| Reach::of(row, config, table_of(row)).is_some()).collect();
     for (at, column) in table.columns.iter().enumerate().filter(|(_, column)| column.mean_of.is_empty()) {
+        problems.extend(rows.iter().find_map(|(_, row, config)| several(at, column, row, config)));
         let of_rows: Vec<_> = rows.iter().map(|(_, row, config)| check_column(at, column, row, config)).collect();
         if of_rows.iter().all(|problems| !problems.is_empty()) {
             problems.extend(of_rows.into_iter().next().unwrap_or_default());
         }
     }
     problems
+}
+
+/// A set or decoder that has to be named, there being several. (Of answers each model has decoders of its own.)
+fn several(at: usize, column: &TableColumn, row: &TableRow, config: &ExperimentConfig) -> Option<Problem> {
+    let table = column.table.unwrap_or(row.table);
+    let reach = Reach::of(row, config, table)?;
+    let asked = |key: &str| column.r#where.get(key).or_else(|| row.r#where.get(key));
+    let has_decoders = table != RunTable::Answers && asked("model").is_none_or(|model| model != "first stage");
+    let of = |key: &str| reach.names.iter().find(|(own, _)| own == key)?.1.clone();
+    let keys = ["set", "decoder"].into_iter().filter(|key| *key == "set" || has_decoders);
+    keys.filter(|key| asked(key).is_none()).find_map(|key| {
+        let known: Vec<String> = of(key)?.into_iter().filter(|name| !name.is_empty()).collect();
+        let message = format!(
+            "experiment `{}` has several {key}s ({}), and neither this column nor row `{}` says which",
+            reach.experiment,
+            known.join(", "),
+            row.label
+        );
+        let hint = format!("add `{key}: {}` under `where`", known.first()?);
+        (known.len() > 1).then(|| Problem::new(format!("columns[{at}]"), message).hint(hint))
+    })
 }
 
 fn check_column(at: usize, column: &TableColumn, row: &TableRow, config: &ExperimentConfig) -> Vec<Problem> {
@@ -178,6 +200,8 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
     const COLUMNS: &str =
         "[{key: n, label: N, from: ndcg_cut_10, where: {set: dl21}}, {key: mean, label: M, mean_of: [n]}]";
 
+    const NAMED: &str = "{model: base, decoder: single_token}";
+
     fn row(asked: &str) -> String {
         format!("[{{label: a, experiment: e, where: {asked}}}]")
     }
@@ -189,7 +213,7 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
         }
         let columns = "[{key: p_value, label: P, table: comparison, where: {measure: nDCG@10}}, {key: kemeny, label: K, table: fidelity},
             {key: latency_p95, label: L, table: cost}, {key: speedup, label: S}]";
-        assert_eq!(found(&row("{model: base}"), columns), [""; 0]);
+        assert_eq!(found(&row(NAMED), columns), [""; 0]);
     }
 
     #[test]
@@ -202,7 +226,7 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
                 "rows[0].where.modle: rows of `results` are not told apart by `modle` (did you mean `model`?)",
             ]
         );
-        let answers = "[{label: a, experiment: e, table: answers, where: {model: base}}]";
+        let answers = "[{label: a, experiment: e, table: answers, where: {model: base, decoder: single_token}}]";
         assert_eq!(
             found(answers, COLUMNS)[0],
             "rows[0].table: experiment `e` has no section `answer`, so no table `answers` ()"
@@ -217,14 +241,26 @@ evaluate: {sets: [dl21], models: [untrained], decoders: [single_token, autoregre
             "columns[0].from: `results` of experiment `e` has no column `ndcg_cut_5` (did you mean `ndcg_cut_10`?)",
             "columns[1].from: `fidelity` of experiment `e` has no column `kendal_tau` (did you mean `kendall_tau`?)",
         ];
-        assert_eq!(found(&row("{model: base}"), columns), expected);
+        assert_eq!(found(&row(NAMED), columns), expected);
         let own = "[{key: kemeny, label: K, table: fidelity}]";
         assert_eq!(
-            found("[{label: a, experiment: e, table: answers, where: {model: base}}]", own),
+            found("[{label: a, experiment: e, table: answers, where: {model: base, decoder: single_token}}]", own),
             [""; 0],
             "no column reads it"
         );
-        let both = "[{label: a, experiment: e, where: {model: base}}, {label: b, experiment: e, table: fidelity, where: {model: base}}]";
+        let both = "[{label: a, experiment: e, where: {model: base, decoder: single_token}}, {label: b, experiment: e, table: fidelity, where: {model: base, decoder: single_token}}]";
         assert_eq!(found(both, "[{key: kemeny, label: K}, {key: ndcg_cut_10, label: N}]"), [""; 0]);
+    }
+
+    #[test]
+    fn one_of_several_has_to_be_named() {
+        assert_eq!(
+            found(&row("{model: base}"), COLUMNS),
+            [
+                "columns[0]: experiment `e` has several decoders (single_token, autoregressive), and neither this column nor row `a` says which \
+              (add `decoder: single_token` under `where`)"
+            ]
+        );
+        assert_eq!(found(&row("{model: first stage}"), COLUMNS), [""; 0]);
     }
 }
