@@ -299,9 +299,9 @@ impl DecoderParts for UntrainedParts<'_> {
         Ok(MedusaHeads::new(&self.identifier_rows(), num_heads))
     }
 
-    fn draft_model(&self, folder: &Path) -> Result<CausalLm, EvaluatorError> {
+    fn draft_model(&self, folder: &Path) -> Result<Rc<CausalLm>, EvaluatorError> {
         let options = LoadOptions { device: self.model.device(), kind: self.model.kind() };
-        Ok(CausalLm::load(folder, &options)?)
+        Ok(Rc::new(CausalLm::load(folder, &options)?))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Heads and draft models for the decoders of a command.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use evaluator::EvaluatorError;
 use evaluator::decode::{DecoderParts, NeededHead};
@@ -12,7 +15,8 @@ use model::one_pass::{HierarchicalAttention, OnePassSettings};
 use model::{CausalLm, LoadOptions};
 use tch::{Device, Tensor};
 
-use crate::stages::heads::card;
+use crate::stages::decoder_needs::draft_folder;
+use crate::stages::heads::{card, weights_of};
 
 /// Heads below a folder, for one model and prompt.
 pub struct HeadParts<'a> {
@@ -26,6 +30,15 @@ pub struct HeadParts<'a> {
     pub identifiers: Vec<i64>,
     /// Folder of a needed head.
     pub folder_of: Box<dyn Fn(&NeededHead) -> PathBuf + 'a>,
+    /// What was read for one decoder and serves the others.
+    pub known: Known,
+}
+
+/// Begins empty.
+#[derive(Default)]
+pub struct Known {
+    weights: OnceCell<String>,
+    drafts: RefCell<BTreeMap<PathBuf, Rc<CausalLm>>>,
 }
 
 impl HeadParts<'_> {
@@ -45,8 +58,9 @@ impl HeadParts<'_> {
         if n > self.identifiers.len() {
             return Err(EvaluatorError::HeadSize { decoder: head.name(), head: n, list: self.identifiers.len() });
         }
-        let needed = card(head, n, self.model_folder, &self.prompt_hash)
+        let weights = weights_of(&self.known.weights, self.model_folder)
             .map_err(|error| EvaluatorError::Parts { what: head.name(), problem: format!("{error:#}") })?;
+        let needed = card(head, n, &weights, &self.prompt_hash);
         let loaded = empty(n);
         head_folder::load_into(&folder, &needed, &named(&loaded))?;
         Ok(loaded)
@@ -76,8 +90,17 @@ impl DecoderParts for HeadParts<'_> {
         self.load(&NeededHead::Medusa { num_heads }, empty, |heads| heads.named_tensors())
     }
 
-    fn draft_model(&self, folder: &Path) -> Result<CausalLm, EvaluatorError> {
+    fn draft_model(&self, draft: &Path) -> Result<Rc<CausalLm>, EvaluatorError> {
+        if let Some(loaded) = self.known.drafts.borrow().get(draft) {
+            return Ok(Rc::clone(loaded));
+        }
+        let folder = draft_folder(draft).map_err(|error| EvaluatorError::Parts {
+            what: format!("draft model `{}`", draft.display()),
+            problem: format!("{error:#}"),
+        })?;
         let options = LoadOptions { device: self.model.device(), kind: self.model.kind() };
-        Ok(CausalLm::load(folder, &options)?)
+        let loaded = Rc::new(CausalLm::load(&folder, &options)?);
+        self.known.drafts.borrow_mut().insert(draft.to_owned(), Rc::clone(&loaded));
+        Ok(loaded)
     }
 }

@@ -71,6 +71,25 @@ pub fn text(config: &ExperimentConfig, stage: &StageSection, learned: Learned<'_
     ))
 }
 
+/// The card of a model that was not trained here and has none, or that of its adapter: where it came from.
+///
+/// # Errors
+/// When the header has no YAML form.
+pub fn of_export(source: &str, merged: bool) -> anyhow::Result<String> {
+    let header = serde_yaml::to_string(&Header {
+        library_name: "transformers",
+        pipeline_tag: "text-generation",
+        base_model: base_on_the_hub(source),
+        tags: vec!["monopass"],
+    })?;
+    let (version, how) = (env!("MONOPASS_VERSION"), if merged { ", its adapter merged" } else { "" });
+    let name = Path::new(source).file_name().map_or_else(|| source.into(), |name| name.to_string_lossy());
+    Ok(format!(
+        "---\n{header}---\n\n# {name}\n\nWritten by monopass {version} from `{source}`{how}. The weights load in transformers \
+         (`AutoModelForCausalLM.from_pretrained`). Its licence is that of what it came from.\n"
+    ))
+}
+
 /// A stage and those it came from, first one first.
 fn lineage<'a>(config: &'a ExperimentConfig, stage: &'a StageSection) -> Vec<&'a StageSection> {
     let mut stages = vec![stage];

@@ -14,6 +14,18 @@ use crate::write_whole::{read_json, write_json};
 /// sources differed from it.
 pub const PROGRAM: &str = concat!("monopass ", env!("MONOPASS_VERSION"));
 
+/// The command that is running, as a shell reads it.
+#[must_use]
+pub fn command() -> String {
+    as_typed(std::env::args().collect())
+}
+
+/// Words quoted where a shell would split or change them.
+#[must_use]
+pub fn as_typed(words: Vec<String>) -> String {
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}
+
 /// Kept beside a run's tables for each model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {

@@ -19,6 +19,7 @@ pub struct SetProgress {
     /// When the first report came, and what was done then: by an earlier process, or before a clock ran.
     began: Option<(Instant, usize)>,
     said: usize,
+    metric: Option<String>,
 }
 
 impl SetProgress {
@@ -32,7 +33,7 @@ impl SetProgress {
                     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()),
                 ))
             });
-        Self { name: name.to_owned(), unit, bar, began: None, said: 0 }
+        Self { name: name.to_owned(), unit, bar, began: None, said: 0, metric: None }
     }
 
     /// `done` of `total` are done.
@@ -40,6 +41,10 @@ impl SetProgress {
         if let Some(bar) = &self.bar {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
+            if self.began.replace((Instant::now(), done)).is_none() {
+                // What an earlier process did took no time of this one.
+                bar.reset_eta();
+            }
             return;
         }
         let (began, before) = *self.began.get_or_insert_with(|| (Instant::now(), done));
@@ -47,8 +52,17 @@ impl SetProgress {
         if part > self.said {
             self.said = part;
             let pace = pace(done - before.min(done), total - done.min(total), began.elapsed());
-            tracing::info!("{}: {done} of {total} {}{pace}", self.name, self.unit);
+            let metric = self.metric.as_ref().map(|metric| format!("; {metric}")).unwrap_or_default();
+            tracing::info!("{}: {done} of {total} {}{pace}{metric}", self.name, self.unit);
         }
+    }
+
+    /// What stands beside the next ones: `pairs kept 0.7712`.
+    pub fn measured(&mut self, metric: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}, {metric}", self.name));
+        }
+        self.metric = Some(metric);
     }
 }
 

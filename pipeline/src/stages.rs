@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod answered;
+pub mod decoder_needs;
 pub mod evaluate;
 pub mod heads;
 mod held_out;

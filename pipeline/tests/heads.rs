@@ -191,7 +191,8 @@ fn a_head_ranks_files_and_is_refused_where_it_does_not_belong() {
     assert!(text.contains("its model is"), "{text}");
     let changed = place.run(&["train", "heads.yaml"]).expect_code(0);
     assert!(changed.stderr.contains("teacher/base/lists: done again, changed: weights"), "{}", changed.stderr);
-    assert!(changed.stderr.contains("files (of another model, prompt, data or precision)"), "{}", changed.stderr);
+    assert!(changed.stderr.contains("files of another model, prompt, data or precision"), "{}", changed.stderr);
+    assert!(place.path("runs/heads/teacher/.lists.base.old/part-00000.order.safetensors").exists());
 }
 
 #[test]
@@ -231,4 +232,60 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     let uneven = "data.sets.valid.source={jsonl: {path: five.jsonl}}";
     let text = place.run(&["train", "heads.yaml", "--set", uneven]).expect_code(3).stderr;
     assert!(text.contains("`lists` have 6 candidates, those of `valid` have 5"), "{text}");
+    let ranked = "data.sets.held_out.source={jsonl: {path: five.jsonl}}";
+    let text = place.run(&["run", "heads.yaml", "--set", ranked]).expect_code(3).stderr;
+    assert!(text.contains("query `1` of `held_out` has 5 candidates, 5 of them in one window"), "{text}");
+    assert!(text.contains("`exact_candidates` in `data.sets.held_out`"), "{text}");
+    assert!(!place.path("runs/heads/teacher").exists(), "nothing was collected before it was said");
+}
+
+#[test]
+fn a_draft_model_drafts_and_is_looked_at_before_hours_of_training() {
+    let place = workplace();
+    let decoders = |draft: &str| {
+        format!(
+            "evaluate.decoders=[autoregressive_forced, {{speculative: {{draft_model: {draft}}}}}, {{speculative: {{draft_model: {draft}, n_step: 2}}}}]"
+        )
+    };
+    let run = |draft: &str| place.run(&["run", "heads.yaml", "--set", "heads=null", "--set", &decoders(draft)]);
+    let text = run("models/smal").expect_code(3).stderr;
+    assert!(text.contains("`evaluate.decoders`: `models/smal` is not on disk"), "{text}");
+    // A tokenizer in which two tokens have changed places.
+    let copy = place.run(&["import", "model", "--out", "other"]).expect_code(0);
+    let mut tokenizer: Value = serde_json::from_str(&place.read("other/tokenizer.json")).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap_or_else(|| panic!("{copy:?}"));
+    let named = |id: u64, vocabulary: &serde_json::Map<String, Value>| {
+        vocabulary.iter().find(|(_, own)| own.as_u64() == Some(id)).unwrap().0.clone()
+    };
+    let (five, six) = (named(65, vocabulary), named(66, vocabulary));
+    vocabulary.insert(five, 66.into());
+    vocabulary.insert(six, 65.into());
+    place.write("other/tokenizer.json", &tokenizer.to_string());
+    let text = run("other").expect_code(3).stderr;
+    assert!(text.contains("draft model `other`: token 65 is") && text.contains("the model's tokenizer"), "{text}");
+
+    let said = run("model").expect_code(0).stderr;
+    assert!(said.contains("base on held_out: nDCG@10 autoregressive_forced "), "{said}");
+    let evaluations: Value = serde_json::from_str(&place.read("runs/heads/tables/evaluations.json")).unwrap();
+    let rows = evaluations[0]["rows"].as_array().unwrap();
+    let exact = rows.iter().find(|row| row["decoder"] == "speculative(draft=model)").unwrap();
+    assert_eq!(exact["fidelity"]["kendall_tau"]["mean"], 1.0);
+    assert!(
+        exact["cost"]["accepted_per_pass"].as_f64().unwrap() > 2.0,
+        "it drafts as the model itself writes: {exact}"
+    );
+}
+
+#[test]
+fn heads_that_learned_from_the_test_are_told() {
+    let place = workplace();
+    let decoders = "evaluate.decoders=[single_token, {blockwise: {}}]";
+    let said = place.run(&["run", "heads.yaml", "--set", decoders, "--set", "evaluate.sets=[valid, held_out]"]);
+    let said = said.expect_code(0).stderr;
+    let warning = "TRAINED ON THE TEST: heads were trained on 6 of the 6 queries of set `valid`";
+    assert!(said.contains(warning) && !said.contains("queries of set `held_out`"), "{said}");
+    assert!(
+        place.read("runs/heads/report.html").contains(warning.trim_end_matches("`valid`").trim()),
+        "in the report, too"
+    );
 }

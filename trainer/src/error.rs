@@ -14,6 +14,9 @@ pub enum TrainError {
         /// One line per problem.
         problems: Vec<String>,
     },
+    /// Whoever watched the training of a head broke it off.
+    #[error("the training of a head was stopped")]
+    Stopped,
     /// A batch could not be had.
     #[error("step {step}: {source}")]
     Data {

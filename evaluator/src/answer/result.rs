@@ -56,6 +56,21 @@ pub struct AnswerEvaluation {
 }
 
 impl AnswerEvaluation {
+    /// F1 of each decoder, in percent, for a line of the log: `F1 columnar 70.0, one_by_one 69.7`.
+    #[must_use]
+    pub fn key_figures(&self) -> String {
+        let of = |row: &AnswerRow| {
+            let questions: u32 = row.texts.iter().map(|text| text.questions).sum();
+            let f1: f64 = row.texts.iter().map(|text| text.f1).sum();
+            (questions > 0).then(|| 100.0 * f1 / f64::from(questions))
+        };
+        let figure = |row: &AnswerRow| match of(row) {
+            Some(f1) => format!("{} {f1:.1}", row.decoder.name()),
+            None => format!("{} without accepted answers", row.decoder.name()),
+        };
+        format!("F1 {}", self.rows.iter().map(figure).collect::<Vec<_>>().join(", "))
+    }
+
     /// Scores lines; `texts` and `lines` are in the same order.
     #[must_use]
     pub fn of(

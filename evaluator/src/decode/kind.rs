@@ -207,7 +207,7 @@ impl DecoderKind {
             Self::Jacobi(settings) => Box::new(Jacobi::new(settings.n_step)),
             Self::Speculative(settings) => {
                 let drafter = match &settings.draft_model {
-                    Some(folder) => Drafter::Model(Rc::new(parts.draft_model(folder)?)),
+                    Some(folder) => Drafter::Model(parts.draft_model(folder)?),
                     None => Drafter::SelfDraft,
                 };
                 Box::new(Speculative::new(drafter, settings.num_draft, settings.n_step))

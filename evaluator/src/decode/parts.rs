@@ -1,6 +1,7 @@
 //! What some decoders need beside the model: heads, and models that draft.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use model::CausalLm;
 use model::blockwise::BlockwiseHeads;
@@ -75,11 +76,11 @@ pub trait DecoderParts {
     /// When they cannot be had.
     fn medusa(&self, num_heads: usize) -> Result<MedusaHeads, EvaluatorError>;
 
-    /// The model that drafts.
+    /// The model that drafts, by path or hub id; decoders of one share it.
     ///
     /// # Errors
     /// When it cannot be had.
-    fn draft_model(&self, folder: &Path) -> Result<CausalLm, EvaluatorError>;
+    fn draft_model(&self, draft: &Path) -> Result<Rc<CausalLm>, EvaluatorError>;
 }
 
 /// No heads and no draft models: for decoders that need none.
@@ -99,7 +100,7 @@ impl DecoderParts for NoParts {
         Err(EvaluatorError::NoHead { decoder: "medusa".to_owned() })
     }
 
-    fn draft_model(&self, _: &Path) -> Result<CausalLm, EvaluatorError> {
+    fn draft_model(&self, _: &Path) -> Result<Rc<CausalLm>, EvaluatorError> {
         Err(EvaluatorError::NoHead { decoder: "speculative".to_owned() })
     }
 }

@@ -111,6 +111,25 @@ pub struct SetEvaluation {
 }
 
 impl SetEvaluation {
+    /// The first measure of each decoder, or its closeness to the reference where nothing is judged, for a line of the log:
+    /// `nDCG@10 single_token 0.8021, one_pass 0.7993`.
+    #[must_use]
+    pub fn key_figures(&self) -> String {
+        const SHOWN: usize = 5;
+        let measure =
+            self.measures.first().filter(|measure| self.rows.iter().any(|row| row.values.contains_key(measure)));
+        let of = |row: &RowEvaluation| match measure {
+            Some(measure) => row.values.get(measure).map(|value| value.mean),
+            None => row.fidelity.get("ranking").map(|value| value.mean),
+        };
+        let figures: Vec<String> =
+            self.rows.iter().filter_map(|row| Some(format!("{} {:.4}", row.decoder, of(row)?))).collect();
+        let name = measure.map_or_else(|| "pairs in the reference's order".to_owned(), RankingMeasure::label);
+        let more = figures.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" and {more} more decoders") } else { String::new() };
+        format!("{name} {}{more}", figures[..figures.len().min(SHOWN)].join(", "))
+    }
+
     /// Row of a decoder.
     #[must_use]
     pub fn row(&self, decoder: &str) -> Option<&RowEvaluation> {

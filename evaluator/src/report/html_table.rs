@@ -55,8 +55,11 @@ pub(super) fn view(table: &Table) -> TableView {
             muted: matches!(content, Cell::Empty | Cell::NotRun { .. }),
         }
     };
+    let changes = |row: usize| row > 0 && table.rows[row].first() != table.rows[row - 1].first();
+    // Where every row has a name of its own there are no groups.
+    let has_groups = (1..table.rows.len()).any(|row| !changes(row));
     let row = |row: usize| RowView {
-        starts_group: row > 0 && table.rows[row].first() != table.rows[row - 1].first(),
+        starts_group: has_groups && changes(row),
         cells: (0..table.columns.len()).map(|column| cell(row, column)).collect(),
     };
     TableView {

@@ -9,6 +9,8 @@ function sortBy(table, column, heading) {
   const key = (row) => {
     const cell = row.cells[column];
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    // Not run, and why: no figure to sort by.
+    if (cell.classList.contains("muted")) return "";
     const text = cell.textContent.trim();
     if (text === "" || text === "–") return "";
     return Number.isFinite(Number(text)) ? Number(text) : text;

@@ -19,7 +19,7 @@ use super::{print_json, print_table};
 use crate::cli::CompareArgs;
 use crate::config::difference::differences;
 use crate::failure::{InputError, UsageError};
-use crate::origin::PROGRAM;
+use crate::origin::{PROGRAM, command};
 use crate::run_folder::RunFolder;
 use crate::stages::answer::ANSWERS_FILE;
 use crate::stages::evaluate::EVALUATIONS_FILE;
@@ -228,10 +228,7 @@ fn write(
         summary: "Runs side by side, on the same queries and texts.".to_owned(),
         tables: tables.into_iter().chain(settings).collect(),
         differences: queries,
-        environment: vec![
-            ("program".to_owned(), PROGRAM.to_owned()),
-            ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
-        ],
+        environment: vec![("program".to_owned(), PROGRAM.to_owned()), ("command".to_owned(), command())],
         ..Report::default()
     };
     page.write(&folder.join("report.html"))?;

@@ -16,9 +16,9 @@ use crate::config::resolved::to_yaml;
 use crate::failure::UsageError;
 use crate::interrupt::StopFlag;
 use crate::logging;
-use crate::origin::PROGRAM;
+use crate::origin::{PROGRAM, command};
 use crate::run_folder::{FolderLock, RunFolder};
-use crate::stages::{Experiment, answer, evaluate, heads, plan, prepare, report, train};
+use crate::stages::{Experiment, answer, decoder_needs, evaluate, heads, plan, prepare, report, train};
 use crate::write_whole::write_whole;
 
 /// Which stages a command does.
@@ -64,7 +64,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         Err(error) => (None, Err(error)),
     };
     experiment.agree(begun)?;
-    tracing::debug!("{PROGRAM}: {}", std::env::args().collect::<Vec<_>>().join(" "));
+    tracing::debug!("{PROGRAM}: {}", command());
     if matches!(until, Until::Evaluate | Until::Report) && experiment.ranks.is_main() {
         train::warn_of_other_settings(&experiment);
     }
@@ -73,6 +73,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         prepare::run(&experiment)?;
     }
     if does(Until::Train) {
+        decoder_needs::check(&experiment)?;
         train::run(&experiment)?;
         heads::run(&experiment)?;
     }
@@ -81,6 +82,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         if until == Until::Evaluate {
             // Data the training did not need.
             prepare::run(&experiment)?;
+            decoder_needs::check(&experiment)?;
         }
         tables = evaluate::run(&experiment)?;
         tables.extend(answer::run(&experiment)?);

@@ -10,9 +10,10 @@ use crate::cli::{ExportArgs, ImportArgs};
 use crate::config::device::DeviceChoice;
 use crate::failure::{InputError, UsageError};
 use crate::hub;
-use crate::model_card::CARD_FILE;
+use crate::model_card::{self, CARD_FILE};
 use crate::model_source::{ModelNote, NOTE_FILE};
 use crate::stages::remove_folder;
+use crate::write_whole::write_whole;
 
 const CONFIG: &str = "config.json";
 
@@ -54,12 +55,14 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
         if let Some(mut note) = ModelNote::read(&folder)? {
             note.weights = ModelNote::hash_weights(out)?;
             note.write(out)?;
-            let card = folder.join(CARD_FILE);
-            if card.is_file() {
-                fs::copy(&card, out.join(CARD_FILE)).with_context(|| format!("cannot copy `{}`", card.display()))?;
-            }
         }
-        Ok(())
+        let card = folder.join(CARD_FILE);
+        // An adapter's card, of another program, is not that of the merged model.
+        if card.is_file() && (!merged || folder.join(NOTE_FILE).is_file()) {
+            fs::copy(&card, out.join(CARD_FILE)).with_context(|| format!("cannot copy `{}`", card.display()))?;
+            return Ok(());
+        }
+        write_whole(&out.join(CARD_FILE), model_card::of_export(&args.model, merged)?.as_bytes())
     })?;
     let how = if merged { ", adapters merged" } else { "" };
     println!("{} ({} weights{how})", args.out.display(), model.num_parameters());

@@ -18,10 +18,11 @@ use super::print_json;
 use crate::cli::RankArgs;
 use crate::config::decode::decode;
 use crate::failure::{InputError, Interrupted, UsageError};
-use crate::head_parts::HeadParts;
+use crate::head_parts::{HeadParts, Known};
 use crate::interrupt::StopFlag;
 use crate::model_source::{self, LoadedModel, ModelNote};
 use crate::progress::SetProgress;
+use crate::stages::decoder_needs::draft_folder;
 use crate::stamp::Inputs;
 
 /// Runs the command.
@@ -49,6 +50,7 @@ pub fn run(args: &RankArgs) -> anyhow::Result<()> {
         prompt_hash: prompts.hash(),
         identifiers: prompts.single_identifier_tokens(),
         folder_of: Box::new(|_| args.head.clone().unwrap_or_default()),
+        known: Known::default(),
     };
     let with = BuildDecoder {
         tokenizer: &loaded.tokenizer,
@@ -195,8 +197,8 @@ fn content_key(
     if let Some(base) = model::folder::base_of(&loaded.folder)? {
         inputs.listing("base", &base)?;
     }
-    if let Some(draft) = kind.draft_model().filter(|draft| draft.exists()) {
-        inputs.listing("draft model", draft)?;
+    if let Some(draft) = kind.draft_model() {
+        inputs.listing("draft model", &draft_folder(draft)?)?;
     }
     // One that is not there is told when the decoder asks for it.
     if let Some(head) = args.head.as_ref().filter(|head| head.exists()) {

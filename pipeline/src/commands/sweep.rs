@@ -12,6 +12,7 @@ use crate::config::file_kind::FileKind;
 use crate::config::load::ConfigSource;
 use crate::failure::Interrupted;
 use crate::interrupt::StopFlag;
+use crate::origin::as_typed;
 use crate::sweep::config::SweepConfig;
 use crate::sweep::jobs::Job;
 use crate::sweep::page::page;
@@ -80,7 +81,7 @@ fn list(runs: &[Job], as_json: bool) -> anyhow::Result<()> {
         return print_json(&json!({ "runs": runs }));
     }
     for job in runs {
-        println!("{}\n  monopass {}", job.name, job.arguments.join(" "));
+        println!("{}\n  monopass {}", job.name, as_typed(job.arguments.clone()));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::config::resolved::to_value;
 use crate::failure::{Ending, InputError, Interrupted};
 use crate::interrupt::StopFlag;
 use crate::logging::loudness;
-use crate::origin::{Origins, PROGRAM};
+use crate::origin::{Origins, PROGRAM, command};
 use crate::paper_table::config::{PaperTable, RunTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill, settle_differences};
 use crate::paper_table::kept::{Agreement, agreement, left_behind, note_of, take_over, with_figures};
@@ -304,10 +304,7 @@ fn write(table: &Table, paper: &PaperTable, folder: &Path) -> anyhow::Result<()>
         let path = folder.join(format!("{}.{}", table.name, format.extension()));
         write_whole(&path, table.render(format).as_bytes())?;
     }
-    let environment = vec![
-        ("program".to_owned(), PROGRAM.to_owned()),
-        ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
-    ];
+    let environment = vec![("program".to_owned(), PROGRAM.to_owned()), ("command".to_owned(), command())];
     // The page's own heading has title and caption.
     let figures = Table { title: "Table".to_owned(), caption: String::new(), ..table.clone() };
     let page = Report {

@@ -185,6 +185,7 @@ impl One<'_> {
         sharing.note_origin(device)?;
         let (lines, normalisation) = (sharing.told(lines)?, self.config.normalisation);
         let mut evaluation = AnswerEvaluation::of(self.set, self.system.name(), self.texts, &lines, normalisation);
+        tracing::info!("  {} on {}: {}", self.system.name(), self.set, evaluation.key_figures());
         sharing.told(measure_answer_memory(&job, &mut evaluation))?;
         Ok(Some((lines, evaluation)))
     }

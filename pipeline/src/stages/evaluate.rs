@@ -18,11 +18,11 @@ use evaluator::evaluate::{
 use evaluator::measures::trec_eval::{Judgements, judgements};
 use evaluator::table::{Table, TableFormat};
 
-use super::overlap::Overlap;
+use super::overlap::{Overlap, query_hashes};
 use super::share::{self, Sharing};
 use super::subject::{self, Subject};
 use super::{Experiment, heads, prepare, trec_runs};
-use crate::head_parts::HeadParts;
+use crate::head_parts::{HeadParts, Known};
 use crate::hub;
 use crate::model_source::ModelNote;
 use crate::paper_table::config::RunTable;
@@ -48,7 +48,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<Vec<Table>> {
         return Ok(Vec::new());
     };
     let mut evaluations = Vec::new();
-    let mut overlaps = Vec::new();
+    let mut overlaps = if experiment.ranks.is_main() { of_heads(experiment, config)? } else { Vec::new() };
     for model in &config.models {
         let folder = subject::folder_of(experiment, model)?;
         let note = ModelNote::read(&folder)?;
@@ -86,6 +86,24 @@ fn warn_of_overlap(model: &str, trained: &BTreeSet<String>, set: &str, samples: 
     let overlap = Overlap::find(model, trained, set, samples)?;
     tracing::warn!("{}", overlap.warning());
     Some(overlap)
+}
+
+/// Queries of the evaluated sets that heads learned from or were chosen by: such a set says nothing about new queries either.
+fn of_heads(experiment: &Experiment<'_>, config: &EvaluateConfig) -> anyhow::Result<Vec<Overlap>> {
+    let Some(heads) = &experiment.config.heads else { return Ok(Vec::new()) };
+    if !config.decoders.iter().any(|kind| kind.head().is_some()) {
+        return Ok(Vec::new());
+    }
+    let mut learned = BTreeSet::new();
+    for set in heads.train.0.iter().chain(&heads.validation.0) {
+        learned.extend(query_hashes(&prepare::samples(experiment, set)?));
+    }
+    let mut overlaps = Vec::new();
+    for set in &config.sets {
+        let overlap = Overlap::of_heads(&learned, set, &prepare::samples(experiment, set)?);
+        overlaps.extend(overlap.inspect(|overlap| tracing::warn!("{}", overlap.warning())));
+    }
+    Ok(overlaps)
 }
 
 /// One model on one set.
@@ -189,7 +207,9 @@ impl One<'_> {
         inputs.settings("limits", &(self.config.max_new_tokens, config.model.context_length))?;
         inputs.settings("latency", &self.config.latency)?;
         for draft in self.config.decoders.iter().filter_map(DecoderKind::draft_model) {
-            inputs.path(&format!("draft model {}", draft.display()), draft)?;
+            let folder = hub::on_disk(&draft.display().to_string());
+            let folder = folder.with_context(|| format!("the draft model `{}` is not on disk", draft.display()))?;
+            inputs.path(&format!("draft model {}", draft.display()), &folder)?;
         }
         for head in self.config.decoders.iter().filter_map(|kind| kind.head()) {
             let stage = heads::stage_name(self.model, &head);
@@ -209,6 +229,7 @@ impl One<'_> {
             prompt_hash: prompts.hash(),
             identifiers: prompts.single_identifier_tokens(),
             folder_of: Box::new(|head| run.head(self.model, &head.name())),
+            known: Known::default(),
         };
         let build = |last_read, last_prompt| BuildDecoder {
             tokenizer: &loaded.tokenizer,
@@ -256,6 +277,7 @@ impl One<'_> {
         let evaluated = sharing.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)));
         sharing.note_origin(device)?;
         let mut evaluation = evaluated?;
+        tracing::info!("  {} on {}: {}", self.model, self.set, evaluation.key_figures());
         let alone = kinds.iter().map(|kind| kind.build(&build(Rc::default(), None))).collect::<Result<Vec<_>, _>>()?;
         sharing.told(measure_memory(&job, &alone, &mut evaluation))?;
         Ok(Some(evaluation))

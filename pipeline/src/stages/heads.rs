@@ -1,7 +1,9 @@
 //! Heads on frozen models: the model's own rankings first, then a head for each decoder that needs one.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -13,14 +15,16 @@ use model::head_folder::HeadCard;
 use model::medusa::MedusaHeads;
 use model::one_pass::{OnePassSettings, Scorer};
 use tch::{Device, Tensor};
-use trainer::heads::{OnePassLists, StateTable, train_draft_heads, train_one_pass};
+use trainer::TrainError;
+use trainer::heads::{HeadProgress, OnePassLists, StateTable, train_draft_heads, train_one_pass};
 
 use super::subject::{self, Subject};
 use super::teacher::{Teacher, TeacherSet};
-use super::{Experiment, prepare, replace_folder};
+use super::{Experiment, replace_folder};
 use crate::config::heads::HeadsSection;
-use crate::failure::InputError;
+use crate::failure::{InputError, Interrupted};
 use crate::model_source::ModelNote;
+use crate::progress::SetProgress;
 use crate::run_folder::file_name;
 use crate::stamp::{self, Inputs};
 
@@ -37,7 +41,6 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
     let (Some(section), Some(evaluate)) = (&experiment.config.heads, &experiment.config.evaluate) else {
         return Ok(());
     };
-    check_lengths(experiment, section)?;
     let needed: BTreeSet<NeededHead> = evaluate.decoders.iter().filter_map(|kind| kind.head()).collect();
     for model in &evaluate.models {
         let teacher = Teacher {
@@ -47,7 +50,7 @@ pub fn run(experiment: &Experiment<'_>) -> anyhow::Result<()> {
             trees: needed.iter().filter_map(tree_of).collect(),
             states: needed.iter().any(|head| tree_of(head).is_none()),
         };
-        let work = Work { experiment, section, teacher, needed: &needed };
+        let work = Work { experiment, section, teacher, needed: &needed, weights: OnceCell::new() };
         let mut subject = None;
         let mut of_sets = Vec::new();
         for set in work.sets() {
@@ -104,28 +107,14 @@ fn tree_of(head: &NeededHead) -> Option<OnePassSettings> {
     }
 }
 
-/// Heads learn for one number of candidates.
-fn check_lengths(experiment: &Experiment<'_>, section: &HeadsSection) -> anyhow::Result<()> {
-    let mut first: Option<(&str, usize)> = None;
-    for set in section.train.0.iter().chain(&section.validation.0) {
-        let n =
-            candidates_per_list(set, &prepare::samples(experiment, set)?).with_context(|| experiment.place("heads"))?;
-        let (other, wanted) = *first.get_or_insert((set, n));
-        if n != wanted {
-            let text = format!("lists of `{other}` have {wanted} candidates, those of `{set}` have {n}");
-            let hint = "heads learn for one number of candidates: set `exact_candidates`";
-            return Err(InputError::new(text, hint)).with_context(|| experiment.place("heads"));
-        }
-    }
-    Ok(())
-}
-
 /// One model's heads.
 struct Work<'a> {
     experiment: &'a Experiment<'a>,
     section: &'a HeadsSection,
     teacher: Teacher<'a>,
     needed: &'a BTreeSet<NeededHead>,
+    /// Digest of the model's weights: reading them all for each head takes minutes of a large model.
+    weights: OnceCell<String>,
 }
 
 impl Work<'_> {
@@ -174,26 +163,49 @@ impl Work<'_> {
         let train = own.together(&self.section.train.0, of_sets, subject)?;
         let validation = own.together(&self.section.validation.0, of_sets, subject)?;
         let weights = match head {
-            NeededHead::OnePass(settings) => self.train_one_pass(*settings, &train, &validation)?,
+            NeededHead::OnePass(settings) => self.train_one_pass(head, *settings, &train, &validation)?,
             NeededHead::Blockwise => {
                 let rows = identifier_rows(&subject.loaded.model, &identifiers(subject, n)?);
                 let heads =
                     BlockwiseHeads::new(&rows, BlockwiseHeads::default_num_heads(n), BlockwiseHeads::BOTTLENECK, seed);
-                self.train_draft(&heads, &train, &validation)?
+                self.train_draft(head, &heads, &train, &validation)?
             }
             NeededHead::Medusa { num_heads } => {
                 let rows = identifier_rows(&subject.loaded.model, &identifiers(subject, n)?);
-                self.train_draft(&MedusaHeads::new(&rows, *num_heads), &train, &validation)?
+                self.train_draft(head, &MedusaHeads::new(&rows, *num_heads), &train, &validation)?
             }
         };
-        let card = card(head, n, &self.teacher.folder, &subject.prompts.hash())?;
+        let card = card(head, n, &weights_of(&self.weights, &self.teacher.folder)?, &subject.prompts.hash());
         let above = folder.parent().expect("a head's folder is below the run's");
         fs::create_dir_all(above).with_context(|| format!("cannot make `{}`", above.display()))?;
         replace_folder(folder, |partial| Ok(model::head_folder::save(partial, &card, &weights)?))
     }
 
+    /// Shows how far a head is, and breaks off after a signal.
+    fn watch(&self, head: &NeededHead, metric: &'static str) -> impl FnMut(HeadProgress) -> ControlFlow<()> + use<'_> {
+        let mut progress = SetProgress::new(&format!("  {}", stage_name(self.teacher.model, head)), "steps");
+        move |now| {
+            progress.measured(format!("{metric} {:.4}", now.validation));
+            progress.show(now.step, now.steps);
+            if self.experiment.stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+
+    /// A stop on request as what it is.
+    fn told<T>(&self, head: &NeededHead, result: Result<T, TrainError>) -> anyhow::Result<T> {
+        match result {
+            Err(TrainError::Stopped) => {
+                let name = stage_name(self.teacher.model, head);
+                let saved = format!("{name} begins anew; what it learns from and the heads before it are kept");
+                Err(Interrupted { saved }.into())
+            }
+            other => Ok(other?),
+        }
+    }
+
     fn train_one_pass(
         &self,
+        head: &NeededHead,
         settings: OnePassSettings,
         train: &Collected,
         validation: &Collected,
@@ -201,13 +213,15 @@ impl Work<'_> {
         let key = tree_key(&settings);
         let (train, validation) = (&train.trees[&key], &validation.trees[&key]);
         let scorer = Scorer::new(train.orders[0].len(), settings, Device::Cpu)?;
-        let (head, report) = train_one_pass(
+        let trained = train_one_pass(
             &scorer,
             &lists_of(train),
             &lists_of(validation),
             &self.section.one_pass,
             self.experiment.config.seed,
-        )?;
+            &mut self.watch(head, "pairs kept on validation"),
+        );
+        let (trained, report) = self.told(head, trained)?;
         let scores = &report.validation;
         tracing::info!(
             "  {} lists, {:.1} s; pairs kept on validation: {:.4} untrained, {:.4} after {} {} of {}",
@@ -219,11 +233,12 @@ impl Work<'_> {
             report.best_look,
             scores.len() - 1
         );
-        Ok(head.named_tensors())
+        Ok(trained.named_tensors())
     }
 
     fn train_draft(
         &self,
+        head: &NeededHead,
         heads: &dyn DraftHeads,
         train: &Collected,
         validation: &Collected,
@@ -241,7 +256,9 @@ impl Work<'_> {
             &table(validation)?,
             &self.section.draft,
             self.experiment.config.seed,
-        )?;
+            &mut self.watch(head, "loss on validation"),
+        );
+        let report = self.told(head, report)?;
         let accuracy: Vec<String> = report.top1_accuracy.iter().flatten().map(|a| format!("{a:.2}")).collect();
         tracing::info!(
             "  {} lists, {:.1} s; best after epoch {} of {}; right first guesses by head: {}",
@@ -270,20 +287,29 @@ fn identifiers(subject: &Subject, n: usize) -> anyhow::Result<Vec<i64>> {
     Ok(tokens)
 }
 
-/// What a head belongs to.
+/// Digest of a model's weights, an adapter's base included, read once.
 ///
 /// # Errors
-/// When the model's weights cannot be read.
-pub fn card(head: &NeededHead, n: usize, model_folder: &Path, prompt_hash: &str) -> anyhow::Result<HeadCard> {
+/// When they cannot be read.
+pub fn weights_of(known: &OnceCell<String>, model_folder: &Path) -> anyhow::Result<String> {
+    if let Some(digest) = known.get() {
+        return Ok(digest.clone());
+    }
     let mut weights = Inputs(ModelNote::hash_weights(model_folder)?);
     if let Some(base) = model::folder::base_of(model_folder)? {
         weights.settings("base", &ModelNote::hash_weights(&base)?)?;
     }
-    Ok(HeadCard {
+    Ok(known.get_or_init(|| weights.digest()).clone())
+}
+
+/// What a head belongs to; `weights` as [`weights_of`].
+#[must_use]
+pub fn card(head: &NeededHead, n: usize, weights: &str, prompt_hash: &str) -> HeadCard {
+    HeadCard {
         method: head.method().to_owned(),
         num_candidates: n,
-        model: weights.digest(),
+        model: weights.to_owned(),
         prompt: prompt_hash.to_owned(),
         settings: head.settings(),
-    })
+    }
 }

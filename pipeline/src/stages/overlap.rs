@@ -26,7 +26,7 @@ pub fn question_hashes<'a>(texts: impl IntoIterator<Item = &'a BranchedText>) ->
 /// Shared queries of one model and one evaluation set.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Overlap {
-    /// The model.
+    /// The model; empty where it is the heads'.
     pub model: String,
     /// The evaluation set.
     pub set: String,
@@ -42,6 +42,11 @@ impl Overlap {
         Self::of_hashes(model, trained, set, &query_hashes(samples))
     }
 
+    /// Of the queries that heads learned from.
+    pub fn of_heads(learned: &BTreeSet<String>, set: &str, samples: &[RankingSample]) -> Option<Self> {
+        Self::find("", learned, set, samples)
+    }
+
     /// As [`Self::find`], from the hashes of the set's queries.
     pub fn of_hashes(model: &str, trained: &BTreeSet<String>, set: &str, hashes: &BTreeSet<String>) -> Option<Self> {
         let shared = hashes.iter().filter(|hash| trained.contains(*hash)).count();
@@ -50,10 +55,14 @@ impl Overlap {
 
     /// For the log and the report.
     pub fn warning(&self) -> String {
+        let Self { model, set, shared, queries } = self;
+        let (who, whose) = match model.as_str() {
+            "" => ("heads were".to_owned(), "the scores of decoders with heads"),
+            model => (format!("model `{model}` was"), "its scores"),
+        };
         format!(
-            "TRAINED ON THE TEST: model `{}` was trained on {} of the {} queries of set `{}`; its scores there say nothing about new \
-             queries",
-            self.model, self.shared, self.queries, self.set
+            "TRAINED ON THE TEST: {who} trained on {shared} of the {queries} queries of set `{set}`; {whose} there say nothing about new \
+             queries"
         )
     }
 }

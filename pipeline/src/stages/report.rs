@@ -13,7 +13,7 @@ use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::resolved::{to_value, to_yaml};
 use crate::failure::InputError;
-use crate::origin::{Origins, PROGRAM};
+use crate::origin::{Origins, PROGRAM, command};
 use crate::stamp::Inputs;
 use crate::write_whole::read_json;
 
@@ -222,7 +222,7 @@ fn environment(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, Strin
     let config = &experiment.config;
     let mut lines = vec![
         text("this page", PROGRAM.to_owned()),
-        text("command", std::env::args().collect::<Vec<_>>().join(" ")),
+        text("command", command()),
         text("experiment file", experiment.source.file.display().to_string()),
         text(
             "to run it all again",

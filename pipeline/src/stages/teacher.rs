@@ -12,7 +12,7 @@ use evaluator::teacher::{Collected, TeacherJob, tree_key};
 use model::one_pass::OnePassSettings;
 
 use super::subject::{self, Subject};
-use super::{Experiment, prepare, remove_folder, trec_runs};
+use super::{Experiment, prepare, remove_folder, set_aside, trec_runs};
 use crate::failure::Interrupted;
 use crate::progress::SetProgress;
 use crate::run_folder::file_name;
@@ -155,7 +155,7 @@ impl Teacher<'_> {
     }
 }
 
-/// Clears parts of other inputs, and counts them in the log, so that only what fits is gone on with.
+/// Puts parts of other inputs aside, and says so, so that only what fits is gone on with: they may have taken hours.
 fn begin(folder: &Path, inputs: &Inputs, force: bool) -> anyhow::Result<()> {
     if force {
         remove_folder(folder)?;
@@ -167,9 +167,11 @@ fn begin(folder: &Path, inputs: &Inputs, force: bool) -> anyhow::Result<()> {
             entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "safetensors")).count()
         });
         if parts > 0 {
-            tracing::info!(
-                "`{}`: dropped {parts} files (of another model, prompt, data or precision)",
-                folder.display()
+            let aside = set_aside(folder)?;
+            tracing::warn!(
+                "`{}` holds {parts} files of another model, prompt, data or precision: they are not used, and kept in `{}`",
+                folder.display(),
+                aside.display()
             );
         }
         remove_folder(folder)?;
@@ -181,7 +183,8 @@ fn begin(folder: &Path, inputs: &Inputs, force: bool) -> anyhow::Result<()> {
 fn write_rankings(job: &TeacherJob, path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let above = path.parent().expect("a file of the run");
     fs::create_dir_all(above).with_context(|| format!("cannot make `{}`", above.display()))?;
-    let records = job.read()?.records;
+    // The orders alone: trees and states of a set may take gigabytes.
+    let records = TeacherJob { trees: &[], states: false, ..*job }.read()?.records;
     data::prepared::write_rankings(path, &records)?;
     let decoders: BTreeSet<String> = records.iter().map(|record| record.decoder.clone()).collect();
     trec_runs::write(path, &decoders.into_iter().collect::<Vec<_>>(), job.samples, &records)

@@ -7,7 +7,7 @@ use evaluator::table::{Cell, Column, ColumnKind, Table};
 
 use super::jobs::Job;
 use super::run::JobEnd;
-use crate::origin::PROGRAM;
+use crate::origin::{PROGRAM, command};
 
 /// Stages whose curves are shown: more would make a page that is slow to open.
 const MOST_STAGES: usize = 12;
@@ -45,10 +45,7 @@ pub fn page(sweep: &str, jobs: &[Job], ends: &[JobEnd], table: &Table) -> anyhow
         trade_offs: trade_offs(table, jobs),
         stages,
         tables: vec![table.clone()],
-        environment: vec![
-            ("program".to_owned(), PROGRAM.to_owned()),
-            ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
-        ],
+        environment: vec![("program".to_owned(), PROGRAM.to_owned()), ("command".to_owned(), command())],
         ..Report::default()
     })
 }

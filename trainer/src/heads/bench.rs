@@ -1,5 +1,7 @@
 //! How long a ONE-PASS head takes to learn, on probabilities drawn at random: the time depends on their shape alone.
 
+use std::ops::ControlFlow;
+
 use data::random::Stream;
 use model::one_pass::{OnePassSettings, Scorer};
 use serde::Serialize;
@@ -47,7 +49,7 @@ impl HeadBench {
         let (held_out, held_out_orders) = random_lists(&scorer, VALIDATION, 2);
         let lists = OnePassLists { probabilities: &train, orders: &orders };
         let validation = OnePassLists { probabilities: &held_out, orders: &held_out_orders };
-        let (_, report) = train_one_pass(&scorer, &lists, &validation, &config, 0)?;
+        let (_, report) = train_one_pass(&scorer, &lists, &validation, &config, 0, &mut |_| ControlFlow::Continue(()))?;
         Ok(HeadFigures {
             seconds: report.seconds,
             seconds_per_epoch: report.seconds / report.losses.len().max(1) as f64,

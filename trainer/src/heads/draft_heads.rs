@@ -1,5 +1,6 @@
 //! Training of blockwise and Medusa heads on the states of the model's own rankings.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use model::DraftHeads;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use super::draft_loss::Pairs;
-use super::{Adam, DraftHeadConfig, StateTable};
+use super::{Adam, DraftHeadConfig, HeadProgress, StateTable, WatchHead};
 use crate::TrainError;
 use crate::seeds::derive_seed;
 
@@ -36,13 +37,14 @@ pub struct DraftHeadReport {
 /// untrained ones included. Lists are drawn in an order by `seed` and epoch, so that the same call gives the same weights.
 ///
 /// # Errors
-/// Settings out of range; tables that do not fit the heads; states that are not finite.
+/// Settings out of range; tables that do not fit the heads; states that are not finite; `watch` that breaks off.
 pub fn train_draft_heads(
     heads: &dyn DraftHeads,
     train: &StateTable,
     validation: &StateTable,
     config: &DraftHeadConfig,
     seed: u64,
+    watch: &mut WatchHead<'_>,
 ) -> Result<DraftHeadReport, TrainError> {
     let started = Instant::now();
     let pairs = check(heads, train, validation, config)?;
@@ -55,11 +57,16 @@ pub fn train_draft_heads(
         let problem = format!("the loss on the validation states is {loss} before training, wanted a finite one");
         return Err(TrainError::Config { problems: vec![problem] });
     }
-    let mut epochs = 0;
+    let (mut epochs, mut last) = (0, best.validation.loss);
+    let batches = (train.num_lists() as usize).div_ceil(config.batch_size);
+    let steps = batches * config.epochs as usize;
     while epochs < config.epochs && epochs - best.epoch < config.patience {
         epochs += 1;
-        train_epoch(heads, &pairs, train, config, &mut adam, derive_seed(seed, &[epochs]));
+        let before = (epochs as usize - 1) * batches;
+        let mut after_batch = |batch: usize| watch(HeadProgress { step: before + batch, steps, validation: last });
+        train_epoch(heads, &pairs, train, config, &mut adam, derive_seed(seed, &[epochs]), &mut after_batch)?;
         let validation = evaluate(heads, &pairs, validation, config)?;
+        last = validation.loss;
         tracing::debug!("draft heads: epoch {epochs}, validation loss {}", validation.loss);
         if validation.loss < best.validation.loss {
             best = Best::of(validation, epochs, &parameters);
@@ -98,16 +105,21 @@ fn train_epoch(
     config: &DraftHeadConfig,
     adam: &mut Adam,
     seed: u64,
-) {
+    after_batch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<(), TrainError> {
     let mut order: Vec<i64> = (0..train.num_lists()).collect();
     order.sort_by_cached_key(|list| derive_seed(seed, &[*list as u64]));
-    for batch in order.chunks(config.batch_size) {
+    for (index, batch) in order.chunks(config.batch_size).enumerate() {
         let (states, orders) = train.batch(batch, heads.device());
         let (loss, _) = pairs.loss(heads, &states, &orders);
         adam.zero_grad();
         loss.backward();
         adam.step();
+        if after_batch(index + 1).is_break() {
+            return Err(TrainError::Stopped);
+        }
     }
+    Ok(())
 }
 
 /// Figures of the validation lists.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::Adam;
+use super::{Adam, HeadProgress, WatchHead};
 use crate::TrainError;
 
 /// How heads are trained; for what is the decoder's `target`.
@@ -125,6 +125,11 @@ impl<'a> Best<'a> {
         Self { weights, kept: copies(weights), scores: vec![score], look: 0 }
     }
 
+    /// Score of the last look.
+    fn last(&self) -> f64 {
+        self.scores.last().copied().unwrap_or(f64::NAN)
+    }
+
     /// Keeps the present weights where they are better; false when that has not been for `patience` looks.
     fn look(&mut self, score: f64, patience: usize) -> bool {
         self.scores.push(score);
@@ -144,13 +149,14 @@ fn copies(weights: &[Tensor]) -> Vec<Tensor> {
 /// model's order) on `validation`, the untrained ones included. A pure function of its arguments.
 ///
 /// # Errors
-/// Bad settings, no lists, a loss that is not finite.
+/// Bad settings, no lists, a loss that is not finite, `watch` that breaks off.
 pub fn train_one_pass(
     scorer: &Scorer,
     train: &OnePassLists,
     validation: &OnePassLists,
     config: &OnePassHeadConfig,
     seed: u64,
+    watch: &mut WatchHead<'_>,
 ) -> Result<(HierarchicalAttention, OnePassReport), TrainError> {
     let problems = config.validate();
     if !problems.is_empty() {
@@ -168,6 +174,7 @@ pub fn train_one_pass(
     let mut best = Best::new(&weights, kendall_score(scorer, &head, validation));
     let mut report = OnePassReport::default();
     let (mut steps, mut goes_on) = (0, true);
+    let all_steps = config.epochs * train.orders.len().div_ceil(config.batch_size);
     for epoch in 1..=config.epochs {
         let order = Stream::new("order of lists for a head", &[seed, epoch as u64]).permutation(train.orders.len());
         let mut losses = Vec::new();
@@ -182,6 +189,10 @@ pub fn train_one_pass(
             adam.step();
             losses.push(loss.double_value(&[]));
             steps += 1;
+            let now = HeadProgress { step: steps, steps: all_steps, validation: best.last() };
+            if watch(now).is_break() {
+                return Err(TrainError::Stopped);
+            }
             if config.eval_every.is_some_and(|every| steps % every == 0) {
                 goes_on = best.look(kendall_score(scorer, &head, validation), config.patience);
             }

@@ -1,5 +1,7 @@
 //! Heads learn an order that the states give away.
 
+use std::ops::ControlFlow;
+
 use model::{BlockwiseHeads, MedusaHeads};
 use tch::{Device, Kind, Tensor};
 
@@ -47,8 +49,10 @@ fn heads_learn_an_order_that_the_states_tell() {
     let medusa = MedusaHeads::new(&rows(), 3);
     for heads in [&blockwise as &dyn DraftHeads, &medusa] {
         let untrained = DraftHeadConfig { learning_rate: 1e-12, epochs: 1, ..config() };
-        let before = train_draft_heads(heads, &train, &validation, &untrained, 1).unwrap();
-        let after = train_draft_heads(heads, &train, &validation, &config(), 1).unwrap();
+        let before =
+            train_draft_heads(heads, &train, &validation, &untrained, 1, &mut |_| ControlFlow::Continue(())).unwrap();
+        let after =
+            train_draft_heads(heads, &train, &validation, &config(), 1, &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(after.best_validation_loss < 0.3 * before.best_validation_loss, "{before:?} {after:?}");
         assert_eq!(after.top1_accuracy.len(), heads.num_heads());
         assert!(after.top1_accuracy.iter().take(N - 2).all(|share| *share > Some(0.9)), "{after:?}");
@@ -63,7 +67,8 @@ fn the_same_call_gives_the_same_weights_and_bf16_states_do_too() {
     let run = |seed: u64| {
         let heads = BlockwiseHeads::new(&rows(), 3, 4, 5);
         let config = DraftHeadConfig { epochs: 3, ..config() };
-        let report = train_draft_heads(&heads, &train, &validation, &config, seed).unwrap();
+        let report =
+            train_draft_heads(&heads, &train, &validation, &config, seed, &mut |_| ControlFlow::Continue(())).unwrap();
         (report.best_validation_loss, heads.named_tensors())
     };
     let (first, again, other) = (run(7), run(7), run(8));
@@ -78,7 +83,8 @@ fn the_best_weights_stay_when_training_goes_wrong() {
     let before: Vec<Tensor> = heads.named_tensors().iter().map(|(_, tensor)| tensor.copy()).collect();
     // steps so long that the loss can only grow
     let config = DraftHeadConfig { learning_rate: 1e4, epochs: 9, patience: 2, ..config() };
-    let report = train_draft_heads(&heads, &train, &validation, &config, 1).unwrap();
+    let report =
+        train_draft_heads(&heads, &train, &validation, &config, 1, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((report.epochs, report.best_epoch), (2, 0));
     for (before, (name, after)) in before.iter().zip(heads.named_tensors()) {
         assert_eq!(*before, after, "{name}");
@@ -89,7 +95,9 @@ fn the_best_weights_stay_when_training_goes_wrong() {
 fn what_does_not_fit_is_said() {
     let heads = MedusaHeads::new(&rows(), 3);
     let message = |train: &StateTable, config: &DraftHeadConfig| {
-        train_draft_heads(&heads, train, &table(4, 2, Kind::Float), config, 1).unwrap_err().to_string()
+        train_draft_heads(&heads, train, &table(4, 2, Kind::Float), config, 1, &mut |_| ControlFlow::Continue(()))
+            .unwrap_err()
+            .to_string()
     };
     let good = || table(4, 1, Kind::Float);
     assert!(message(&good(), &DraftHeadConfig { epochs: 0, ..config() }).contains("`epochs` is 0"));
@@ -100,6 +108,8 @@ fn what_does_not_fit_is_said() {
     let narrow = StateTable { states: good().states.narrow(2, 0, 8), ..good() };
     assert!(message(&narrow, &config()).contains("wanted [4, 6, 16]"));
     let other = MedusaHeads::new(&Tensor::randn([5, HIDDEN], (Kind::Float, Device::Cpu)), 3);
-    let error = train_draft_heads(&other, &good(), &good(), &config(), 1).unwrap_err().to_string();
+    let error = train_draft_heads(&other, &good(), &good(), &config(), 1, &mut |_| ControlFlow::Continue(()))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("[lists, 5]"), "{error}");
 }

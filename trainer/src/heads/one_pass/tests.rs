@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use model::one_pass::{OnePassSettings, Variant};
 use tch::Device;
 
@@ -43,7 +45,7 @@ fn a_head_learns_and_a_second_run_gives_the_same_weights() {
         let run = || {
             let train = OnePassLists { probabilities: &p, orders: &orders };
             let validation = OnePassLists { probabilities: &vp, orders: &vorders };
-            train_one_pass(&scorer, &train, &validation, &config, 5).unwrap()
+            train_one_pass(&scorer, &train, &validation, &config, 5, &mut |_| ControlFlow::Continue(())).unwrap()
         };
         let ((head, report), (again, _)) = (run(), run());
         let best = report.validation[report.best_look];
@@ -63,13 +65,41 @@ fn a_head_learns_and_a_second_run_gives_the_same_weights() {
 }
 
 #[test]
+fn whoever_watches_sees_every_step_and_can_break_off() {
+    let scorer = scorer(Variant::OnePass, HeadTarget::TopK);
+    let ((p, orders), (vp, vorders)) = (lists(&scorer, 12, 1), lists(&scorer, 8, 2));
+    let train = OnePassLists { probabilities: &p, orders: &orders };
+    let validation = OnePassLists { probabilities: &vp, orders: &vorders };
+    let config = OnePassHeadConfig { batch_size: 5, epochs: 2, patience: 99, ..OnePassHeadConfig::default() };
+    let mut seen = Vec::new();
+    let mut watch = |stop_after: usize| {
+        seen.clear();
+        let result = train_one_pass(&scorer, &train, &validation, &config, 5, &mut |now| {
+            seen.push(now);
+            if now.step == stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (result, seen.clone())
+    };
+    let (whole, steps) = watch(99);
+    let scores = whole.unwrap().1.validation;
+    assert_eq!(
+        steps.iter().map(|now| (now.step, now.steps)).collect::<Vec<_>>(),
+        (1..=6).map(|s| (s, 6)).collect::<Vec<_>>()
+    );
+    assert_eq!((steps[0].validation, steps[5].validation), (scores[0], scores[1]));
+    let (broken, steps) = watch(4);
+    assert!(matches!(broken, Err(crate::TrainError::Stopped)) && steps.len() == 4);
+}
+
+#[test]
 fn the_validation_lists_are_looked_at_as_often_as_told() {
     let scorer = scorer(Variant::OnePass, HeadTarget::TopK);
     let ((p, orders), (vp, vorders)) = (lists(&scorer, 12, 1), lists(&scorer, 8, 2));
     let looks = |config: OnePassHeadConfig| {
         let train = OnePassLists { probabilities: &p, orders: &orders };
         let validation = OnePassLists { probabilities: &vp, orders: &vorders };
-        let (_, report) = train_one_pass(&scorer, &train, &validation, &config, 5).unwrap();
+        let (_, report) =
+            train_one_pass(&scorer, &train, &validation, &config, 5, &mut |_| ControlFlow::Continue(())).unwrap();
         (report.validation.len() - 1, report.best_look)
     };
     let config = OnePassHeadConfig { batch_size: 2, epochs: 2, patience: 99, ..OnePassHeadConfig::default() };
