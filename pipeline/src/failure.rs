@@ -177,9 +177,10 @@ fn of_train(error: &TrainError) -> Ending {
         TrainError::Config { .. } | TrainError::Environment { .. } => Ending::Usage,
         TrainError::Data { source, .. } => of_data(source),
         TrainError::Model(model) => of_model(model),
-        TrainError::DamagedCheckpoint { .. } | TrainError::NoUsableCheckpoint { .. } | TrainError::OtherRun { .. } => {
-            Ending::Data
-        }
+        TrainError::EmptySteps { .. }
+        | TrainError::DamagedCheckpoint { .. }
+        | TrainError::NoUsableCheckpoint { .. }
+        | TrainError::OtherRun { .. } => Ending::Data,
         _ => Ending::Runtime,
     }
 }

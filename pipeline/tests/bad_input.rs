@@ -87,7 +87,7 @@ fn a_list_longer_than_the_identifiers_is_refused_in_training() {
 fn a_prompt_longer_than_the_context_says_what_to_change() {
     let place = workplace(300);
     let text = place.run(&["train", "tiny.yaml"]).expect_code(3).stderr;
-    assert!(text.contains("fits in 300 tokens"), "{text}");
+    assert!(text.contains("fits in 300 tokens,"), "{text}");
     let text = place.run(&["train", "tiny.yaml", "--set", "train.too_long=error"]).expect_code(3).stderr;
     assert!(text.contains("the limit is 300") && text.contains("max_passage_tokens"), "{text}");
     let text = place.run(&["run", "tiny.yaml", "--set", "train=null"]).expect_code(3).stderr;

@@ -28,15 +28,15 @@ pub enum TrainError {
     },
     /// All samples of several steps in a row were too long, on every rank.
     #[error(
-        "no sample of {steps} steps in a row, up to step {step}, fits in a micro-batch (`max_micro_batch_tokens` is {limit}) and the model's \
-         context; raise `max_micro_batch_tokens` or shorten the texts"
+        "no sample of {steps} steps in a row, up to step {step}, fits in {limit} tokens, the least of `max_micro_batch_tokens` and the model's \
+         context; raise the first or shorten the texts"
     )]
     EmptySteps {
         /// The last of them, from 0.
         step: u64,
         /// How many.
         steps: u64,
-        /// Tokens of a micro-batch at most.
+        /// Tokens of a sample at most.
         limit: usize,
     },
     /// The loader ended before the planned number of steps.

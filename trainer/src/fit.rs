@@ -39,6 +39,8 @@ pub struct Run<'a> {
     pub seed: u64,
     /// Samples of the training set.
     pub num_samples: u64,
+    /// Tokens of a sample at most, `max_micro_batch_tokens` aside: the model's context.
+    pub context_length: usize,
     /// Content hash of the training set: a checkpoint made on other data is not continued.
     pub data_fingerprint: &'a str,
     /// The processes of the run.
@@ -195,7 +197,8 @@ impl Fit<'_, '_> {
         self.empty_steps += 1;
         let none_at_all = self.state.step == self.state.num_steps && self.state.samples == 0;
         if self.empty_steps > self.config.max_skipped_steps || none_at_all {
-            let (steps, limit) = (self.empty_steps, self.config.max_micro_batch_tokens);
+            let limit = self.config.max_micro_batch_tokens.min(self.run.context_length);
+            let steps = self.empty_steps;
             return Err(TrainError::EmptySteps { step, steps, limit });
         }
         tracing::warn!("step {step}: none of its samples fits, so it changes nothing");

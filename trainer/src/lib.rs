@@ -17,6 +17,7 @@
 //!         folder: std::path::Path::new("runs/mine/train/main"),
 //!         seed: 1,
 //!         num_samples: 1000,
+//!         context_length: 2048,
 //!         data_fingerprint: "content hash of the training set",
 //!         ranks: &ranks,
 //!         stop: &stop,

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::overlap::normalised;
 use crate::random::Stream;
 use crate::report::SetReport;
 use crate::rows::for_each_row;
 use crate::schema::check_permutation;
-use crate::sources::split::TailSplit;
+use crate::sources::split::{Parts, TailSplit};
 use crate::sources::{RankingSetConfig, Selection, SplitPart, TargetConfig};
 use crate::{DataError, RankingSample, TrecRun};
 
@@ -200,8 +201,11 @@ impl<'a> Sink<'a> {
     pub(super) fn finish(mut self) -> Result<SetReport, DataError> {
         if let Some(split) = self.split.take() {
             let part = split.part();
-            let (validation, test) = split.finish(&self.report.source)?;
+            let Parts { train, validation, test, shared } =
+                split.finish(&self.report.source, |sample| normalised(&sample.query))?;
+            (0..shared).for_each(|_| self.report.drop_sample("its query is in a later part of the split as well"));
             // A limit that is reached ends its own part alone.
+            let _ = self.pass_on_part(train, part == SplitPart::Train)?;
             let _ = self.pass_on_part(validation, part == SplitPart::Validation)?;
             let _ = self.pass_on_part(test, part == SplitPart::Test)?;
         }

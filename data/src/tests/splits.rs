@@ -31,7 +31,10 @@ fn part(
     validation: usize,
     test: usize,
 ) -> Result<(Vec<String>, SetReport), DataError> {
-    let config = RankingSetConfig { split: Some(SplitConfig { part, validation, test }), ..config.clone() };
+    let config = RankingSetConfig {
+        split: Some(SplitConfig { part, validation, test, disjoint_queries: false }),
+        ..config.clone()
+    };
     let (samples, report) = load(&config)?;
     Ok((samples.into_iter().map(|sample| sample.query_id).collect(), report))
 }
@@ -67,7 +70,7 @@ fn exact_candidates_cuts_longer_lists() {
         assert_eq!(report.notes["candidates beyond exact_candidates"], 2);
         config.top_k = Some(2);
         config.min_candidates = 4;
-        config.split = Some(SplitConfig { part: SplitPart::Test, validation: 1, test: 0 });
+        config.split = Some(SplitConfig { part: SplitPart::Test, validation: 1, test: 0, disjoint_queries: false });
         let problems = config.validate();
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems.iter().any(|problem| problem.contains("`exact_candidates` 3 is more than `top_k` 2 leaves")));
@@ -90,7 +93,10 @@ fn a_set_smaller_than_its_parts_says_the_numbers() {
 fn settings_without_a_split_are_written_as_before() {
     let text = r#"{"source": {"generated": {"num_queries": 9}}, "split": {"part": "test", "test": 3}}"#;
     let config: RankingSetConfig = serde_json::from_str(text).unwrap();
-    assert_eq!(config.split, Some(SplitConfig { part: SplitPart::Test, validation: 500, test: 3 }));
+    assert_eq!(
+        config.split,
+        Some(SplitConfig { part: SplitPart::Test, validation: 500, test: 3, disjoint_queries: false })
+    );
     let written = serde_json::to_string(&RankingSetConfig { split: None, ..config }).unwrap();
     assert!(!written.contains("split") && !written.contains("exact_candidates"), "{written}");
 }

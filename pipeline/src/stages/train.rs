@@ -132,6 +132,7 @@ fn train(experiment: &Experiment<'_>, stage: &StageSection, inputs: &Inputs) -> 
             folder: &folder,
             seed: config.seed,
             num_samples: material.tokens.len() as u64,
+            context_length: context,
             data_fingerprint: &inputs.digest(),
             ranks: &experiment.ranks,
             stop: &stop,

@@ -148,7 +148,17 @@ pub fn train_until(
 }
 
 pub fn run<'a>(folder: &'a Path, ranks: &'a Ranks, stop: &'a AtomicBool) -> Run<'a> {
-    Run { folder, seed: 5, num_samples: 1000, data_fingerprint: "memory", ranks, stop, evaluate: None, quiet: true }
+    Run {
+        folder,
+        seed: 5,
+        num_samples: 1000,
+        context_length: usize::MAX,
+        data_fingerprint: "memory",
+        ranks,
+        stop,
+        evaluate: None,
+        quiet: true,
+    }
 }
 
 /// libtorch's generator is one for the whole process: tests that need its numbers to repeat, or draw from it, take turns.

@@ -200,10 +200,10 @@ fn a_rank_without_data_for_a_step_does_not_stop_the_others() {
 }
 
 #[test]
-fn a_step_without_data_on_any_rank_is_told() {
+fn a_step_without_data_on_any_rank_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (said, _) = two_ranks("empty step", folder.path());
-    assert!(said.iter().all(|said| said.contains("step 2: none of its samples is short enough")), "{said:?}");
+    assert_eq!(said, ["done", "done"]);
 }
 
 #[test]
