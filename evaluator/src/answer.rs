@@ -102,7 +102,7 @@ impl<'o> Writing<'o> {
             seen: prompt.questions.iter().map(|question| [prompt.background.as_slice(), question].concat()).collect(),
             answers: vec![Vec::new(); count],
             ended: vec![options.max_new_tokens == 0; count],
-            streams: (0..count as u64).map(|index| options.sampling.stream(index)).collect(),
+            streams: (0..count).map(|question| options.sampling.stream_of_question(&prompt.id, question)).collect(),
         }
     }
 

@@ -52,6 +52,11 @@ impl Sampling {
         Stream::new("generate", &[self.seed, index])
     }
 
+    /// Random numbers for a question of a text: another text's are others, so that no draw is shared by a whole set.
+    pub(crate) fn stream_of_question(&self, text: &str, question: usize) -> Stream {
+        Stream::for_id("answer", self.seed, &format!("{text}/{question}"))
+    }
+
     /// The next token of each row of `logits` `[rows, vocab]`; `seen` are the tokens that a row's text holds, `streams` its random
     /// numbers.
     ///

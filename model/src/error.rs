@@ -35,7 +35,7 @@ pub enum ModelError {
     /// No such model, neither as a path nor in the hub's cache.
     #[error(
         "model `{name}` not found: looked for a folder of that name and in `{}`; \
-         give the path of a folder with a config.json, or set HF_HOME to a cache that holds the model",
+         give the path of a folder with a config.json, or set HF_HUB_CACHE or HF_HOME to a cache that holds the model",
         cache.display()
     )]
     NotFound {

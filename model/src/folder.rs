@@ -49,13 +49,20 @@ pub fn resolve_in_cache(name: &str, revision: Option<&str>, cache: &Path) -> Opt
     is_model_folder(&folder).then_some(folder)
 }
 
-/// The hub's cache folder by the hub library's variables: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME.
+/// The hub's cache folder by the hub library's variables: HF_HUB_CACHE, else `hub` in [`hub_home`].
 pub fn hub_cache() -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("HF_HUB_CACHE")
-        .or_else(|| variable("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
-        .unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cache/huggingface/hub"))
+    variable("HF_HUB_CACHE").unwrap_or_else(|| hub_home().join("hub"))
+}
+
+/// Where the hub's library keeps what is not a cache, its token for one: HF_HOME, else `huggingface` in XDG_CACHE_HOME or `~/.cache`.
+pub fn hub_home() -> PathBuf {
+    variable("HF_HOME")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
+        .unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cache/huggingface"))
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]

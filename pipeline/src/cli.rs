@@ -37,7 +37,7 @@ Environment:
   OMP_NUM_THREADS                           threads of one process (default: all cores, shared by the ranks of a host)
   RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT
                                             data-parallel training, as torchrun sets them
-  HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE
+  HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE
                                             the Hugging Face hub
 
 First steps:

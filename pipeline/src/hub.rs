@@ -213,8 +213,9 @@ mod download {
     }
 
     fn api(id: &str) -> Result<Api, InputError> {
-        // The token that `hf auth login` wrote lies beside HF_HOME's cache, wherever the files go.
-        let token = std::env::var("HF_TOKEN").ok().or_else(|| Cache::from_env().token());
+        // What `hf auth login` wrote.
+        let written = || std::fs::read_to_string(model::folder::hub_home().join("token")).ok();
+        let token = std::env::var("HF_TOKEN").ok().or_else(written);
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         let mut builder = ApiBuilder::from_cache(cache()).with_retries(3).with_token(token);
         if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {

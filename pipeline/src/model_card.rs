@@ -20,6 +20,8 @@ pub struct Learned<'a> {
     pub kind: &'a str,
     /// Hash of the prompt's wording, settings and tokenizer.
     pub prompt_hash: &'a str,
+    /// Whether its positions are those of columns.
+    pub in_columns: bool,
 }
 
 /// What the hub reads.
@@ -47,13 +49,15 @@ pub fn text(config: &ExperimentConfig, stage: &StageSection, learned: Learned<'_
     })?;
     let settings = serde_yaml::to_string(&serde_json::to_value(&stage.settings)?)?;
     let version = env!("MONOPASS_VERSION");
-    let Learned { samples, kind, prompt_hash } = learned;
+    let Learned { samples, kind, prompt_hash, in_columns } = learned;
     let use_it = if ranks {
         "monopass rank --model . --candidates lists.jsonl --out run.txt"
-    } else {
+    } else if objective.starts_with("columnar") {
         "monopass answer --model . --background @text.txt --question 'Who?' --question 'Where?'"
+    } else {
+        "monopass answer --model . --decoder shared_prefix --background @text.txt --question 'Who?' --question 'Where?'"
     };
-    let columns = if objective.starts_with("columnar") {
+    let columns = if in_columns {
         " It was trained in columns: `columnar_rope` in `config.json`, which other programs pass over and read the model as one of ordinary texts."
     } else {
         ""

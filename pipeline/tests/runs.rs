@@ -159,6 +159,10 @@ fn a_table_whose_experiment_fails_ends_with_an_error() {
     assert!(ended.stderr.contains("1 of 2 experiments failed: one"), "{}", ended.stderr);
     let rows = &ended.json()["table"]["rows"];
     assert!(rows[0].to_string().contains("the run failed") && !rows[1].to_string().contains("failed"), "{rows}");
+    let before = place.read("kept/t.json");
+    let ended = place.run(&["table", "t.yaml", "--kept", "kept/t.json", "--out", "kept"]).expect_code(4);
+    assert!(ended.stderr.contains("not written over") && ended.stderr.contains("none now: one"), "{}", ended.stderr);
+    assert_eq!(place.read("kept/t.json"), before, "the figures of before are the only copy");
 }
 
 #[test]

@@ -42,7 +42,14 @@ impl BranchPromptConfig {
         let lacks = |(key, text): &(&str, &String)| !text.contains(&format!("{{{key}}}"));
         let problem =
             |(key, text): (&str, &String)| format!("`{key}` is {text:?}, wanted a text with `{{{key}}}` in it");
-        parts.into_iter().filter(lacks).map(problem).collect()
+        let mut problems: Vec<String> = parts.into_iter().filter(lacks).map(problem).collect();
+        if self.answer.split("{answer}").next().is_some_and(|before| before.contains('\n')) {
+            let answer = &self.answer;
+            problems.push(format!(
+                "`answer` is {answer:?}: a line break ends an answer, so none may stand before it; put it at the end of `question`"
+            ));
+        }
+        problems
     }
 }
 

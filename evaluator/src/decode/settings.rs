@@ -24,7 +24,7 @@ pub struct SpeculativeSettings {
     pub n_step: Option<u32>,
     /// Items drafted for a pass, at least 1. Default 5.
     pub num_draft: usize,
-    /// Folder of a smaller model with the same tokenizer that drafts. Default absent: the first token's ranking drafts, at no cost.
+    /// A smaller model with the same tokenizer that drafts: a folder or hub id. Default absent: the first token's ranking drafts, at no cost.
     pub draft_model: Option<PathBuf>,
 }
 

@@ -112,9 +112,9 @@ pub struct SetEvaluation {
 
 impl SetEvaluation {
     /// The first measure of each decoder, or its closeness to the reference where nothing is judged, for a line of the log:
-    /// `nDCG@10 single_token 0.8021, one_pass 0.7993`.
+    /// `nDCG@10 single_token 0.8021, one_pass 0.7993`. None where there is neither.
     #[must_use]
-    pub fn key_figures(&self) -> String {
+    pub fn key_figures(&self) -> Option<String> {
         const SHOWN: usize = 5;
         let measure =
             self.measures.first().filter(|measure| self.rows.iter().any(|row| row.values.contains_key(measure)));
@@ -127,7 +127,7 @@ impl SetEvaluation {
         let name = measure.map_or_else(|| "pairs in the reference's order".to_owned(), RankingMeasure::label);
         let more = figures.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!(" and {more} more decoders") } else { String::new() };
-        format!("{name} {}{more}", figures[..figures.len().min(SHOWN)].join(", "))
+        (!figures.is_empty()).then(|| format!("{name} {}{more}", figures[..figures.len().min(SHOWN)].join(", ")))
     }
 
     /// Row of a decoder.

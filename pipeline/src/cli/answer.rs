@@ -47,7 +47,7 @@ pub struct AnswerArgs {
 pub enum DecoderArg {
     /// All questions side by side.
     Columnar,
-    /// A batch of ordinary texts that share the background.
+    /// Ordinary texts side by side in one row, behind one background.
     SharedPrefix,
     /// One after the other, the background read once.
     OneByOneCached,

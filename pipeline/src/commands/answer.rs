@@ -89,8 +89,11 @@ fn print(args: &AnswerArgs, prompts: &BranchPrompts, answers: &Answers) -> anyho
 /// The wording asked for, else the one the model was trained with, else the default.
 fn prompt_config(args: &AnswerArgs, loaded: &LoadedModel) -> anyhow::Result<BranchPromptConfig> {
     let note = ModelNote::read(&loaded.folder)?;
-    if loaded.model.config.columnar_rope.is_none() && note.is_none() && args.decoder == DecoderArg::Columnar {
-        tracing::warn!("the model does not say that it was trained in columns; expect little of its answers");
+    if loaded.model.config.columnar_rope.is_none() && args.decoder == DecoderArg::Columnar {
+        tracing::warn!(
+            "the model's positions are those of ordinary texts: unless it was trained in columns with these, expect little of its answers \
+             (`--decoder shared_prefix` reads as it was trained)"
+        );
     }
     let Some(text) = &args.prompt else {
         let trained = note.and_then(|note| serde_json::from_value(note.prompt).ok());

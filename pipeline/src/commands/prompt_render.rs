@@ -48,8 +48,8 @@ pub fn run(file: &Path, set: &[String], query_set: Option<&str>, index: usize, f
     let folder = hub::model_folder(config.model.tokenizer.as_deref().unwrap_or(&config.model.path))?;
     let tokenizer = Arc::new(Tokenizer::load(&folder)?);
     // The model's own limit where it is on disk, else that beside the tokenizer; where neither has a config, the file's own holds.
-    let of_model = [Path::new(&config.model.path), folder.as_path()];
-    let of_model = of_model.into_iter().find_map(|folder| ModelConfig::load(folder).ok());
+    let of_model = [hub::on_disk(&config.model.path), Some(folder)];
+    let of_model = of_model.into_iter().flatten().find_map(|folder| ModelConfig::load(&folder).ok());
     let of_model = of_model.map_or(i64::MAX, |own| own.max_position_embeddings);
     let of_model = usize::try_from(of_model).unwrap_or(usize::MAX);
     let context = config.model.context_length.map_or(of_model, |wanted| wanted.min(of_model));

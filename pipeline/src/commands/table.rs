@@ -26,7 +26,7 @@ use crate::logging::loudness;
 use crate::origin::{Origins, PROGRAM, command};
 use crate::paper_table::config::{PaperTable, RunTable, TableExperiment};
 use crate::paper_table::fill::{Found, fill, settle_differences};
-use crate::paper_table::kept::{Agreement, agreement, left_behind, note_of, take_over, with_figures};
+use crate::paper_table::kept::{Agreement, agreement, left_behind, note_of, take_over, with_figures, without_figures};
 use crate::paper_table::plots::trade_offs;
 use crate::paper_table::reach::check_rows;
 use crate::run_folder::RunFolder;
@@ -133,8 +133,14 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
         tell_agreement(&agreement, take_over(&mut table, &paper, &found, kept));
     }
     settle_differences(&mut table, &paper);
-    if let Some(folder) = files.out {
-        write(&table, &paper, folder)?;
+    let lost = kept.as_ref().map(|kept| without_figures(&table, kept)).unwrap_or_default();
+    match files.out {
+        Some(folder) if lost.is_empty() || !writes_over_kept(&paper, files) => write(&table, &paper, folder)?,
+        Some(_) => tracing::warn!(
+            "the kept table is not written over: these rows have figures there and none now: {}",
+            lost.join(", ")
+        ),
+        None => {}
     }
     if as_json {
         print_json(&json!({ "table": table }))?;
@@ -155,16 +161,23 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
 
 /// The kept table may be the only copy of hours of running: it is not written over by one that has less.
 fn refuse_to_lose(paper: &PaperTable, kept: &Table, files: &Files<'_>, out: &Path) -> Result<(), InputError> {
-    let written = out.join(format!("{}.{}", paper.name, TableFormat::Json.extension()));
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let over = files.kept.and_then(real).is_some_and(|kept| real(&written) == Some(kept));
     match left_behind(paper, kept).join(", ") {
-        lost if over && !lost.is_empty() => Err(InputError::new(
-            format!("`{}` has figures that the table file does not ask for: {lost}", written.display()),
+        lost if writes_over_kept(paper, files) && !lost.is_empty() => Err(InputError::new(
+            format!("`{}` has figures that the table file does not ask for: {lost}", json_of(paper, out).display()),
             "writing over it would lose them: name rows and columns as they were, or give `--out` another folder",
         )),
         _ => Ok(()),
     }
+}
+
+fn json_of(paper: &PaperTable, out: &Path) -> std::path::PathBuf {
+    out.join(format!("{}.{}", paper.name, TableFormat::Json.extension()))
+}
+
+fn writes_over_kept(paper: &PaperTable, files: &Files<'_>) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let written = files.out.and_then(|out| real(&json_of(paper, out)));
+    written.is_some() && written == files.kept.and_then(real)
 }
 
 /// Keys of a run's settings that are told at most.

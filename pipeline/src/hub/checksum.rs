@@ -18,7 +18,10 @@ use crate::failure::InputError;
 /// When the bytes are others, or cannot be read.
 pub fn verify(path: &Path) -> Result<(), InputError> {
     let unreadable = |error: io::Error| {
-        InputError::new(format!("cannot read `{}`: {error}", path.display()), "check the cache's folder (HF_HOME)")
+        InputError::new(
+            format!("cannot read `{}`: {error}", path.display()),
+            "check the cache's folder (HF_HUB_CACHE, HF_HOME)",
+        )
     };
     let blob = path.canonicalize().map_err(unreadable)?;
     let wanted = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();

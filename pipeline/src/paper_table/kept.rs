@@ -63,6 +63,17 @@ pub fn left_behind(paper: &PaperTable, kept: &Table) -> Vec<String> {
     labels.chain(columns.map(|(_, column)| format!("column `{}`", column.key))).collect()
 }
 
+/// Labels of rows that have figures in the kept table and none in this one: their experiment failed, or the row no longer names one.
+#[must_use]
+pub fn without_figures(table: &Table, kept: &Table) -> Vec<String> {
+    let label = |cells: &[Cell]| match cells.first() {
+        Some(Cell::Text(label)) => Some(label.clone()),
+        _ => None,
+    };
+    let bare = table.rows.iter().filter(|cells| !has_figures(cells)).filter_map(|cells| label(cells));
+    bare.filter(|label| row_of(kept, label).is_some_and(|old| has_figures(old))).collect()
+}
+
 /// A kept figure beside what the table file says was published, which may have been corrected since.
 fn with_paper(kept: &Cell, paper: Option<f64>) -> Cell {
     match kept {
@@ -192,6 +203,7 @@ rows:
         let failed = BTreeMap::from([("a".to_owned(), run(0.55)), ("b".to_owned(), Found::Failed("how".to_owned()))]);
         let mut table = fill(&paper, &failed);
         assert_eq!(take_over(&mut table, &paper, &failed, &kept), 0, "old figures would hide that it failed");
+        assert_eq!(without_figures(&table, &kept), ["of b"], "nor may it be written over the only copy");
         assert_eq!(table.rows[1][1].value(), None);
     }
 

@@ -43,16 +43,19 @@ pub fn check_rows(table: &PaperTable, experiments: &BTreeMap<String, ExperimentC
     problems
 }
 
-/// A set or decoder that has to be named, there being several. (Of answers each model has decoders of its own.)
+/// A set, model, decoder or measure that has to be named, there being several.
 fn several(at: usize, column: &TableColumn, row: &TableRow, config: &ExperimentConfig) -> Option<Problem> {
     let table = column.table.unwrap_or(row.table);
     let reach = Reach::of(row, config, table)?;
     let asked = |key: &str| column.r#where.get(key).or_else(|| row.r#where.get(key));
-    let has_decoders = table != RunTable::Answers && asked("model").is_none_or(|model| model != "first stage");
+    // The reference and the baseline have no rows of their own there; of answers each model has decoders of its own.
+    let of_all = matches!(table, RunTable::Results | RunTable::Cost);
+    let has_decoders = of_all && asked("model").is_none_or(|model| model != "first stage");
     let of = |key: &str| reach.names.iter().find(|(own, _)| own == key)?.1.clone();
-    let keys = ["set", "decoder"].into_iter().filter(|key| *key == "set" || has_decoders);
+    let keys = ["set", "model", "decoder", "measure"].into_iter().filter(|key| *key != "decoder" || has_decoders);
     keys.filter(|key| asked(key).is_none()).find_map(|key| {
-        let known: Vec<String> = of(key)?.into_iter().filter(|name| !name.is_empty()).collect();
+        let named = |name: &String| !name.is_empty() && name != "first stage";
+        let known: Vec<String> = of(key)?.into_iter().filter(named).collect();
         let message = format!(
             "experiment `{}` has several {key}s ({}), and neither this column nor row `{}` says which",
             reach.experiment,

@@ -146,6 +146,10 @@ impl One<'_> {
         }
         inputs.settings("limits", &(config.max_new_tokens, experiment.config.model.context_length))?;
         inputs.settings("sampling", &config.sampling)?;
+        if config.sampling.temperature > 0.0 {
+            // Raised where the same settings draw other answers.
+            inputs.settings("draws", &2)?;
+        }
         inputs.settings("texts_per_batch", &config.texts_per_batch)?;
         let content_key = inputs.digest();
         inputs.settings("normalisation", &config.normalisation)?;

@@ -277,7 +277,9 @@ impl One<'_> {
         let evaluated = sharing.told(evaluate(&job, &mut |now| self.go_on(&mut progress, now)));
         sharing.note_origin(device)?;
         let mut evaluation = evaluated?;
-        tracing::info!("  {} on {}: {}", self.model, self.set, evaluation.key_figures());
+        if let Some(figures) = evaluation.key_figures() {
+            tracing::info!("  {} on {}: {figures}", self.model, self.set);
+        }
         let alone = kinds.iter().map(|kind| kind.build(&build(Rc::default(), None))).collect::<Result<Vec<_>, _>>()?;
         sharing.told(measure_memory(&job, &alone, &mut evaluation))?;
         Ok(Some(evaluation))

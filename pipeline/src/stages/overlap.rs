@@ -57,11 +57,11 @@ impl Overlap {
     pub fn warning(&self) -> String {
         let Self { model, set, shared, queries } = self;
         let (who, whose) = match model.as_str() {
-            "" => ("heads were".to_owned(), "the scores of decoders with heads"),
-            model => (format!("model `{model}` was"), "its scores"),
+            "" => ("heads learned from or were chosen by".to_owned(), "the scores of decoders with heads"),
+            model => (format!("model `{model}` was trained on"), "its scores"),
         };
         format!(
-            "TRAINED ON THE TEST: {who} trained on {shared} of the {queries} queries of set `{set}`; {whose} there say nothing about new \
+            "TRAINED ON THE TEST: {who} {shared} of the {queries} queries of set `{set}`; {whose} there say nothing about new \
              queries"
         )
     }

@@ -13,7 +13,7 @@ use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::resolved::{to_value, to_yaml};
 use crate::failure::InputError;
-use crate::origin::{Origins, PROGRAM, command};
+use crate::origin::{Origins, PROGRAM, as_typed, command};
 use crate::stamp::Inputs;
 use crate::write_whole::read_json;
 
@@ -226,7 +226,13 @@ fn environment(experiment: &Experiment<'_>) -> anyhow::Result<Vec<(String, Strin
         text("experiment file", experiment.source.file.display().to_string()),
         text(
             "to run it all again",
-            format!("monopass run {} --set name={}-again", experiment.folder.config().display(), config.name),
+            as_typed(vec![
+                "monopass".to_owned(),
+                "run".to_owned(),
+                experiment.folder.config().display().to_string(),
+                "--set".to_owned(),
+                format!("name={}-again", config.name),
+            ]),
         ),
         text("model", config.model.path.clone()),
         text("device", config.model.device.to_string()),

@@ -290,7 +290,8 @@ fn write_model(
         note.weights = ModelNote::hash_weights(partial)?;
         note.write(partial)?;
         let (samples, kind) = (material.tokens.len(), material.kind);
-        let learned = model_card::Learned { samples, kind, prompt_hash: &material.prompt_hash };
+        let in_columns = loaded.model.config.columnar_rope.is_some();
+        let learned = model_card::Learned { samples, kind, prompt_hash: &material.prompt_hash, in_columns };
         let card = model_card::text(&experiment.config, stage, learned)?;
         write_whole(&partial.join(model_card::CARD_FILE), card.as_bytes())
     })

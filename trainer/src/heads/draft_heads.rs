@@ -63,7 +63,12 @@ pub fn train_draft_heads(
     while epochs < config.epochs && epochs - best.epoch < config.patience {
         epochs += 1;
         let before = (epochs as usize - 1) * batches;
-        let mut after_batch = |batch: usize| watch(HeadProgress { step: before + batch, steps, validation: last });
+        let mut after_batch = |batch: usize| {
+            let step = before + batch;
+            let asked = watch(HeadProgress { step, steps, validation: last });
+            // What is finished is kept.
+            if step == steps { ControlFlow::Continue(()) } else { asked }
+        };
         train_epoch(heads, &pairs, train, config, &mut adam, derive_seed(seed, &[epochs]), &mut after_batch)?;
         let validation = evaluate(heads, &pairs, validation, config)?;
         last = validation.loss;

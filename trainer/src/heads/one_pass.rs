@@ -190,7 +190,7 @@ pub fn train_one_pass(
             losses.push(loss.double_value(&[]));
             steps += 1;
             let now = HeadProgress { step: steps, steps: all_steps, validation: best.last() };
-            if watch(now).is_break() {
+            if watch(now).is_break() && steps < all_steps {
                 return Err(TrainError::Stopped);
             }
             if config.eval_every.is_some_and(|every| steps % every == 0) {
