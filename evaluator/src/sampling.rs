@@ -168,4 +168,13 @@ mod tests {
             assert_eq!(both[1], one[0]);
         }
     }
+
+    /// One draw for the first question of every text would move them all together.
+    #[test]
+    fn questions_of_texts_have_random_numbers_of_their_own() {
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let draw = |text: &str, question: usize| sampling.stream_of_question(text, question).unit();
+        assert_eq!(draw("a", 0), draw("a", 0));
+        assert!(draw("a", 0) != draw("b", 0) && draw("a", 0) != draw("a", 1) && draw("a/1", 0) != draw("a", 10));
+    }
 }

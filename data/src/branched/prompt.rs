@@ -157,3 +157,17 @@ impl BranchPrompts {
         &self.config
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_before_an_answer_is_refused_and_one_after_it_is_not() {
+        let with =
+            |answer: &str| BranchPromptConfig { answer: answer.into(), ..BranchPromptConfig::default() }.validate();
+        assert!(with(" {answer}").is_empty() && with("{answer}\n").is_empty());
+        assert_eq!(with("\n{answer}").len(), 1);
+        assert!(with("\n{answer}")[0].contains("a line break ends an answer"));
+    }
+}

@@ -61,6 +61,32 @@ fn parts_are_cut_after_the_filters_and_before_the_limit() {
 }
 
 #[test]
+fn disjoint_parts_leave_out_queries_that_a_later_part_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.jsonl");
+    let queries = ["What is A?", "b", "c", "what is a", "B", "d", "e", "c"];
+    let list = |(number, query): (usize, &&str)| super::sample(&number.to_string(), query, &["text", "other"], None);
+    let lists: Vec<RankingSample> = queries.iter().enumerate().map(list).collect();
+    write_jsonl(&path, &lists).unwrap();
+    let kept = |part: SplitPart, max_queries: Option<usize>| {
+        let split = Some(SplitConfig { part, validation: 3, test: 2, disjoint_queries: true });
+        let source = SourceConfig::Jsonl(JsonlConfig { path: path.clone() });
+        let config = RankingSetConfig { split, max_queries, ..RankingSetConfig::new(source) };
+        let (samples, report) = load(&config).unwrap();
+        assert_eq!(report.read, report.kept + report.dropped.values().sum::<u64>(), "{report}");
+        assert_eq!(report.dropped["its query is in a later part of the split as well"], 3, "{report}");
+        samples.into_iter().map(|sample| sample.query_id).collect::<Vec<_>>()
+    };
+    assert!(
+        load(&RankingSetConfig::new(SourceConfig::Jsonl(JsonlConfig { path: path.clone() }))).unwrap().0.len() == 8
+    );
+    assert_eq!(kept(SplitPart::Test, None), ["6", "7"]);
+    assert_eq!(kept(SplitPart::Validation, None), ["3", "4", "5"]);
+    assert_eq!(kept(SplitPart::Validation, Some(1)), ["3"]);
+    assert_eq!(kept(SplitPart::Train, None), [""; 0]);
+}
+
+#[test]
 fn exact_candidates_cuts_longer_lists() {
     with_lengths(&[5, 2, 3], |mut config| {
         config.exact_candidates = Some(3);
