@@ -64,7 +64,7 @@ fn parts_are_cut_after_the_filters_and_before_the_limit() {
 fn disjoint_parts_leave_out_queries_that_a_later_part_has() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("set.jsonl");
-    let queries = ["What is A?", "b", "c", "what is a", "B", "d", "e", "c"];
+    let queries = ["only here", "What is A?", "b", "c", "what is a", "B", "d", "e", "c"];
     let list = |(number, query): (usize, &&str)| super::sample(&number.to_string(), query, &["text", "other"], None);
     let lists: Vec<RankingSample> = queries.iter().enumerate().map(list).collect();
     write_jsonl(&path, &lists).unwrap();
@@ -78,12 +78,12 @@ fn disjoint_parts_leave_out_queries_that_a_later_part_has() {
         samples.into_iter().map(|sample| sample.query_id).collect::<Vec<_>>()
     };
     assert!(
-        load(&RankingSetConfig::new(SourceConfig::Jsonl(JsonlConfig { path: path.clone() }))).unwrap().0.len() == 8
+        load(&RankingSetConfig::new(SourceConfig::Jsonl(JsonlConfig { path: path.clone() }))).unwrap().0.len() == 9
     );
-    assert_eq!(kept(SplitPart::Test, None), ["6", "7"]);
-    assert_eq!(kept(SplitPart::Validation, None), ["3", "4", "5"]);
-    assert_eq!(kept(SplitPart::Validation, Some(1)), ["3"]);
-    assert_eq!(kept(SplitPart::Train, None), [""; 0]);
+    assert_eq!(kept(SplitPart::Test, None), ["7", "8"]);
+    assert_eq!(kept(SplitPart::Validation, None), ["4", "5", "6"]);
+    assert_eq!(kept(SplitPart::Validation, Some(1)), ["4"]);
+    assert_eq!(kept(SplitPart::Train, None), ["0"]);
 }
 
 #[test]
