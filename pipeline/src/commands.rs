@@ -32,6 +32,7 @@ use native::NativeError;
 
 use crate::cli::{CheckpointCommand, Cli, Command, ConfigCommand, DataCommand, PromptCommand, RunsCommand};
 use crate::failure::UsageError;
+use crate::paper_table::which::Which;
 
 /// Runs what the command line asks for.
 ///
@@ -74,7 +75,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(ConfigCommand::Show { file, set }) => config::show(&file, &set),
         Command::Config(ConfigCommand::Schema { markdown }) => config::schema(markdown),
         Command::Table { file, no_run, only, out, kept, json } => {
-            let which = table::Which::asked(no_run, only);
+            let which = Which::asked(no_run, only);
             table::run(&file, &which, &table::Files { out: out.as_deref(), kept: kept.as_deref() }, json)
         }
         Command::Compare(args) => compare::run(&args),

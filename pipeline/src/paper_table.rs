@@ -5,3 +5,4 @@ pub mod fill;
 pub mod kept;
 pub mod plots;
 pub mod reach;
+pub mod which;

@@ -22,13 +22,16 @@ pub(super) fn range_attention(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Visi
 /// A piece's queries: `[batch, rows, heads, head_dim]`, contiguous.
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, piece: &Piece, scale: f64) -> Tensor {
     let q = part(q, piece.rows);
-    if piece.keys.is_empty() {
-        return q * 0.0;
-    }
+    let (mask, keep, causal) = match &piece.sees {
+        Sees::Nothing => return q * 0.0,
+        Sees::Causal => (None, None, true),
+        Sees::All => (None, None, false),
+        Sees::Some { mask, keep } => (Some(mask), keep.as_ref(), false),
+    };
     let heads_per_kv = q.size()[2] / k.size()[2];
     let half_on_gpu = q.device() != Device::Cpu && matches!(q.kind(), Kind::BFloat16 | Kind::Half);
     // Only the GPU's flash kernel shares key and value heads itself; the masked kernels would fall back to a slow path.
-    let share_heads = heads_per_kv > 1 && half_on_gpu && !matches!(piece.sees, Sees::Some { .. });
+    let share_heads = heads_per_kv > 1 && half_on_gpu && mask.is_none();
     let own_keys = |t: &Tensor| {
         let parts: Vec<Tensor> = piece.keys.iter().map(|keys| part(t, *keys)).collect();
         let keys = if let [one] = &parts[..] { one.shallow_clone() } else { Tensor::cat(&parts, 1) };
@@ -38,11 +41,6 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, piece: &Piece, scale: f64) -> Tens
             keys.repeat_interleave_self_int(heads_per_kv, 2, None)
         };
         keys.transpose(1, 2)
-    };
-    let (mask, keep, causal) = match &piece.sees {
-        Sees::Causal => (None, None, true),
-        Sees::All => (None, None, false),
-        Sees::Some { mask, keep } => (Some(mask), keep.as_ref(), false),
     };
     let (q, k, v) = (q.transpose(1, 2), own_keys(k), own_keys(v));
     let attended =

@@ -9,7 +9,7 @@ use super::Visible;
 pub(super) struct Piece {
     /// First query, and how many.
     pub rows: (i64, i64),
-    /// Ranges of keys, end to end: first key, and how many. None where the queries see nothing.
+    /// Ranges of keys, end to end: first key, and how many.
     pub keys: Vec<(i64, i64)>,
     /// Which of them.
     pub sees: Sees,
@@ -29,6 +29,8 @@ pub(super) enum Sees {
     Causal,
     /// All of them.
     All,
+    /// None: there are no keys.
+    Nothing,
     /// Those of a mask.
     Some {
         /// Bool `[batch or 1, 1, rows, keys]`. A softmax over nothing is NaN: queries that see nothing look at key 0.
@@ -75,8 +77,7 @@ fn add_behind(pieces: &mut Vec<Piece>, visible: &Visible, first: i64, k_len: i64
 fn add_block(pieces: &mut Vec<Piece>, visible: &Visible, rows: (i64, i64), keys: &[(i64, i64)], device: Device) {
     let k_len = keys.iter().map(|(_, keys)| keys).sum();
     if k_len == 0 {
-        let (mask, keep) = (Tensor::new(), None);
-        return pieces.push(Piece { rows, keys: Vec::new(), sees: Sees::Some { mask, keep } });
+        return pieces.push(Piece { rows, keys: Vec::new(), sees: Sees::Nothing });
     }
     let ranges_only = visible.own.is_none() && visible.extra.is_none();
     if let ([(first, _)], true) = (keys, ranges_only)

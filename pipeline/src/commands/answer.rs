@@ -91,8 +91,8 @@ fn prompt_config(args: &AnswerArgs, loaded: &LoadedModel) -> anyhow::Result<Bran
     let note = ModelNote::read(&loaded.folder)?;
     if loaded.model.config.columnar_rope.is_none() && args.decoder == DecoderArg::Columnar {
         tracing::warn!(
-            "the model's positions are those of ordinary texts: unless it was trained in columns with these, expect little of its answers \
-             (`--decoder shared_prefix` reads as it was trained)"
+            "the model's positions are those of ordinary texts: unless it was trained in columns with these, expect little of its answers in \
+             columns; `--decoder shared_prefix` reads questions one by one, side by side"
         );
     }
     let Some(text) = &args.prompt else {

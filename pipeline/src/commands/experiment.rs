@@ -73,7 +73,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         prepare::run(&experiment)?;
     }
     if does(Until::Train) {
-        decoder_needs::check(&experiment)?;
+        experiment.agree(decoder_needs::check(&experiment))?;
         train::run(&experiment)?;
         heads::run(&experiment)?;
     }
@@ -82,7 +82,7 @@ pub fn run(args: &ExperimentArgs, until: Until) -> anyhow::Result<()> {
         if until == Until::Evaluate {
             // Data the training did not need.
             prepare::run(&experiment)?;
-            decoder_needs::check(&experiment)?;
+            experiment.agree(decoder_needs::check(&experiment))?;
         }
         tables = evaluate::run(&experiment)?;
         tables.extend(answer::run(&experiment)?);

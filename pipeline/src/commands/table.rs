@@ -18,7 +18,7 @@ use crate::config::difference::differences;
 use crate::config::experiment::ExperimentConfig;
 use crate::config::file_kind::FileKind;
 use crate::config::load::ConfigSource;
-use crate::config::problem::{Problem, suggestion};
+use crate::config::problem::Problem;
 use crate::config::resolved::to_value;
 use crate::failure::{Ending, InputError, Interrupted};
 use crate::interrupt::StopFlag;
@@ -29,6 +29,7 @@ use crate::paper_table::fill::{Found, fill, settle_differences};
 use crate::paper_table::kept::{Agreement, agreement, left_behind, note_of, take_over, with_figures, without_figures};
 use crate::paper_table::plots::trade_offs;
 use crate::paper_table::reach::check_rows;
+use crate::paper_table::which::Which;
 use crate::run_folder::RunFolder;
 use crate::write_whole::{read_json, write_whole};
 
@@ -39,51 +40,6 @@ pub struct Files<'a> {
     pub out: Option<&'a Path>,
     /// A table that was written before: see [`crate::paper_table::kept`].
     pub kept: Option<&'a Path>,
-}
-
-/// Which of a table's experiments are run where they are not done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
-    /// Each of them.
-    All,
-    /// Those of these names; a table of many hours is filled in parts.
-    Only(Vec<String>),
-    /// None: what exists is shown.
-    None,
-}
-
-impl Which {
-    /// As `--no-run` and `--only` say it.
-    #[must_use]
-    pub fn asked(no_run: bool, only: Vec<String>) -> Self {
-        match (no_run, only.is_empty()) {
-            (true, _) => Self::None,
-            (false, true) => Self::All,
-            (false, false) => Self::Only(only),
-        }
-    }
-
-    fn has(&self, experiment: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(names) => names.iter().any(|name| name == experiment),
-            Self::None => false,
-        }
-    }
-
-    /// # Errors
-    /// A name that the table has no experiment of.
-    fn check(&self, paper: &PaperTable) -> Result<(), InputError> {
-        let Self::Only(names) = self else { return Ok(()) };
-        match names.iter().find(|name| !paper.experiments.contains_key(*name)) {
-            None => Ok(()),
-            Some(name) => {
-                let known: Vec<&str> = paper.experiments.keys().map(String::as_str).collect();
-                let text = format!("`--only {name}`: the table has no experiment of this name");
-                Err(InputError::new(text, suggestion(name, &known)))
-            }
-        }
-    }
 }
 
 /// Runs what is missing of the experiments asked for, prints the table and writes it.
@@ -98,8 +54,8 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
     let folder = |config: &ExperimentConfig| RunFolder::new(&config.output_dir, &config.name);
     let folders: BTreeMap<&String, RunFolder> = configs.iter().map(|(name, config)| (name, folder(config))).collect();
     let kept = files.kept.map(read_kept).transpose()?;
-    if let (Some(kept), Some(out)) = (&kept, files.out) {
-        refuse_to_lose(&paper, kept, files, out)?;
+    if let Some(kept) = &kept {
+        refuse_to_lose(&paper, kept, files)?;
     }
     let stop = StopFlag::listen()?;
     let mut found = BTreeMap::new();
@@ -112,40 +68,24 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
         found.insert(name.clone(), there);
     }
     let mut table = fill(&paper, &found);
-    for (name, models) in with_figures(&table, &paper) {
-        let Some(folder) = folders.get(name) else { continue };
-        // Rows that name no model may be any one's.
-        let of_rows = |model: &str| models.is_empty() || models.contains(model);
-        let origin = Origins::read(&folder.tables())?.words(of_rows);
-        let other = other_settings(&configs[name], folder)?;
-        if let Some(words) = &other {
-            tracing::warn!("{}", note_of(name, words));
-        }
-        table.notes.extend([origin, other].into_iter().flatten().map(|words| note_of(name, &words)));
-    }
+    note_origins(&mut table, &paper, &configs, &folders)?;
     if let Some(kept) = &kept {
-        for figures in left_behind(&paper, kept) {
-            tracing::warn!(
-                "{figures} of the kept table has figures, and the file does not ask for it: not in this table"
-            );
-        }
-        let agreement = agreement(&table, &paper, &found, kept);
-        tell_agreement(&agreement, take_over(&mut table, &paper, &found, kept));
+        take_kept(&mut table, &paper, &found, kept);
     }
     settle_differences(&mut table, &paper);
-    let lost = kept.as_ref().map(|kept| without_figures(&table, kept)).unwrap_or_default();
-    match files.out {
-        Some(folder) if lost.is_empty() || !writes_over_kept(&paper, files) => write(&table, &paper, folder)?,
-        Some(_) => tracing::warn!(
-            "the kept table is not written over: these rows have figures there and none now: {}",
-            lost.join(", ")
-        ),
-        None => {}
+    let lost = kept.as_ref().filter(|_| writes_over_kept(&paper, files));
+    let lost = lost.map(|kept| without_figures(&table, kept)).unwrap_or_default();
+    if let Some(folder) = files.out.filter(|_| lost.is_empty()) {
+        write(&table, &paper, folder)?;
     }
     if as_json {
         print_json(&json!({ "table": table }))?;
     } else {
         print_table(&table)?;
+    }
+    if !lost.is_empty() {
+        let rows = lost.join(", ");
+        tracing::warn!("the kept table is not written over: these rows have figures there and none now: {rows}");
     }
     let failed = found.iter().filter(|(_, found)| matches!(found, Found::Failed(_))).map(|(name, _)| name.as_str());
     let failed: Vec<&str> = failed.collect();
@@ -156,27 +96,58 @@ pub fn run(file: &Path, which: &Which, files: &Files<'_>, as_json: bool) -> anyh
         found.len(),
         failed.join(", ")
     );
+    anyhow::ensure!(
+        lost.is_empty(),
+        "the table was not written; give `--out` another folder, or those rows their experiment"
+    );
     Ok(())
 }
 
+/// Says of each experiment that has figures here where they come from, and whether it was made with other settings.
+fn note_origins(
+    table: &mut Table,
+    paper: &PaperTable,
+    configs: &BTreeMap<String, ExperimentConfig>,
+    folders: &BTreeMap<&String, RunFolder>,
+) -> anyhow::Result<()> {
+    for (name, models) in with_figures(table, paper) {
+        let Some(folder) = folders.get(name) else { continue };
+        // Rows that name no model may be any one's.
+        let of_rows = |model: &str| models.is_empty() || models.contains(model);
+        let origin = Origins::read(&folder.tables())?.words(of_rows);
+        let other = other_settings(&configs[name], folder)?;
+        if let Some(words) = &other {
+            tracing::warn!("{}", note_of(name, words));
+        }
+        table.notes.extend([origin, other].into_iter().flatten().map(|words| note_of(name, &words)));
+    }
+    Ok(())
+}
+
+/// Takes rows over from the kept table, holds new figures against it, and says what of it has no place.
+fn take_kept(table: &mut Table, paper: &PaperTable, found: &BTreeMap<String, Found>, kept: &Table) {
+    for figures in left_behind(paper, kept) {
+        tracing::warn!("{figures} of the kept table has figures, and the file does not ask for it: not in this table");
+    }
+    let agreement = agreement(table, paper, found, kept);
+    tell_agreement(&agreement, take_over(table, paper, found, kept));
+}
+
 /// The kept table may be the only copy of hours of running: it is not written over by one that has less.
-fn refuse_to_lose(paper: &PaperTable, kept: &Table, files: &Files<'_>, out: &Path) -> Result<(), InputError> {
+fn refuse_to_lose(paper: &PaperTable, kept: &Table, files: &Files<'_>) -> Result<(), InputError> {
     match left_behind(paper, kept).join(", ") {
         lost if writes_over_kept(paper, files) && !lost.is_empty() => Err(InputError::new(
-            format!("`{}` has figures that the table file does not ask for: {lost}", json_of(paper, out).display()),
+            format!("the kept table has figures that the table file does not ask for: {lost}"),
             "writing over it would lose them: name rows and columns as they were, or give `--out` another folder",
         )),
         _ => Ok(()),
     }
 }
 
-fn json_of(paper: &PaperTable, out: &Path) -> std::path::PathBuf {
-    out.join(format!("{}.{}", paper.name, TableFormat::Json.extension()))
-}
-
 fn writes_over_kept(paper: &PaperTable, files: &Files<'_>) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let written = files.out.and_then(|out| real(&json_of(paper, out)));
+    let name = format!("{}.{}", paper.name, TableFormat::Json.extension());
+    let written = files.out.and_then(|out| real(&out.join(name)));
     written.is_some() && written == files.kept.and_then(real)
 }
 

@@ -169,7 +169,7 @@ fn begin(folder: &Path, inputs: &Inputs, force: bool) -> anyhow::Result<()> {
         if parts > 0 {
             let aside = set_aside(folder)?;
             tracing::warn!(
-                "`{}` holds {parts} files of another model, prompt, data or precision: they are not used, and kept in `{}`",
+                "`{}` holds {parts} files of another model, prompt, data or precision: they are not used, and kept in `{}` until the next such change",
                 folder.display(),
                 aside.display()
             );

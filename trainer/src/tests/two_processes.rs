@@ -85,9 +85,13 @@ fn one_rank() {
             }
             _ => Ok(()),
         });
-        crate::train(&mut model, &mut loader, &config, run(&folder, &ranks, &stop)).map(|_| ())
+        let report = crate::train(&mut model, &mut loader, &config, run(&folder, &ranks, &stop))?;
+        let counts =
+            format!("{} steps, {} updates, {} samples", report.state.step, report.state.updates, report.state.samples);
+        std::fs::write(folder.join(format!("rank-{rank}.counts")), counts).unwrap();
+        Ok(())
     });
-    let text = result.map_or_else(|error| error.to_string(), |_| "done".to_owned());
+    let text = result.map_or_else(|error| error.to_string(), |()| "done".to_owned());
     std::fs::write(folder.join(format!("rank-{rank}.txt")), text).unwrap();
 }
 
@@ -204,6 +208,10 @@ fn a_step_without_data_on_any_rank_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (said, _) = two_ranks("empty step", folder.path());
     assert_eq!(said, ["done", "done"]);
+    for rank in 0..2 {
+        let counts = std::fs::read_to_string(folder.path().join(format!("rank-{rank}.counts"))).unwrap();
+        assert_eq!(counts, "6 steps, 5 updates, 40 samples");
+    }
 }
 
 #[test]
